@@ -6,6 +6,7 @@ are computed in code, never stored here.
 
 import importlib.util
 import json
+import math
 import os
 import pathlib
 
@@ -22,6 +23,7 @@ POOLS = ('mean', 'max')
 DTYPES = ('float32', 'bfloat16')
 SCHEDULES = ('constant', 'cosine', 'linear')
 AGGREGATES = ('mean', 'max')
+CHECKPOINTS = ('best', 'latest')
 
 
 def default() -> ml_collections.ConfigDict:
@@ -93,6 +95,7 @@ def default() -> ml_collections.ConfigDict:
   c.eval = ml_collections.ConfigDict()
   c.eval.batch_size = 64  # of all devices together
   c.eval.aggregate = 'mean'  # images to a breast: mean | max
+  c.eval.checkpoint = 'best'  # on the validation split | latest
   c.eval.bootstrap = 2_000  # resamples of patients behind each interval
   return c.lock()
 
@@ -130,11 +133,13 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('train.dtype', DTYPES)
   one_of('optim.schedule', SCHEDULES)
   one_of('eval.aggregate', AGGREGATES)
+  one_of('eval.checkpoint', CHECKPOINTS)
   size = c.data.size
   check(
     'data.size',
-    len(size) == 2 and all(16 <= n <= 8192 for n in size),
-    'two numbers from 16 to 8192, height and width',
+    len(size) == 2
+    and all(isinstance(n, int) and 16 <= n <= 8192 for n in size),
+    'two whole numbers from 16 to 8192, height and width',
   )
   check('data.folds', c.data.folds >= 2, 'at least 2')
   check(
@@ -213,10 +218,15 @@ def validate(c: ml_collections.ConfigDict) -> None:
     'eval.bootstrap',
   ):
     group, name = field.split('.')
-    check(field, c[group][name] >= 0, 'not negative')
-  for field in ('model.width', 'model.depth', 'optim.learning_rate'):
+    check(field, 0 <= c[group][name] < math.inf, 'not negative, and finite')
+  for field in (
+    'model.width',
+    'model.depth',
+    'loss.positive_weight',
+    'optim.learning_rate',
+  ):
     group, name = field.split('.')
-    check(field, c[group][name] > 0, 'more than 0')
+    check(field, 0 < c[group][name] < math.inf, 'more than 0, and finite')
   if found:
     raise errors.ConfigError('config: ' + '; '.join(found))
 
@@ -237,7 +247,7 @@ def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
   module = importlib.util.module_from_spec(spec)
   try:
     spec.loader.exec_module(module)
-    return module.get_config()
+    c = module.get_config()
   except errors.InputError:
     raise
   except Exception as error:
@@ -245,6 +255,12 @@ def load(path: str | os.PathLike) -> ml_collections.ConfigDict:
     raise errors.ConfigError(
       f'{path}: {type(error).__name__}: {text}'.strip()
     ) from error
+  if not isinstance(c, ml_collections.ConfigDict):
+    raise errors.ConfigError(
+      f'{path}: get_config() returns {type(c).__name__}: return '
+      'config.default() with your differences'
+    )
+  return c
 
 
 def to_json(c: ml_collections.ConfigDict) -> str:
@@ -252,7 +268,9 @@ def to_json(c: ml_collections.ConfigDict) -> str:
   return c.to_json_best_effort(indent=2) + '\n'
 
 
-def from_json(text: str, where: str = 'config.json') -> ml_collections.ConfigDict:
+def from_json(
+  text: str, where: str = 'config.json'
+) -> ml_collections.ConfigDict:
   """The config that `to_json` wrote.
 
   Fields that the text lacks keep their defaults, so that runs of an older
@@ -266,7 +284,8 @@ def from_json(text: str, where: str = 'config.json') -> ml_collections.ConfigDic
     values = json.loads(text)
     c.update(_with_tuples(values))
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    raise errors.ConfigError(f'{where}: {error}') from error
+    text = ' '.join(str(error).split())
+    raise errors.ConfigError(f'{where}: {text}') from error
   return c
 
 

@@ -1,0 +1,101 @@
+"""Cross-validation: each fold trained and resumed as a run of its own.
+
+The folds' predictions of patients that they have not seen are pooled, and
+judged together.
+"""
+
+import csv
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsna_jax import config as config_lib
+from rsna_jax import errors, evaluate, files, run, score, train
+from rsna_jax.data import dataset as dataset_lib
+
+
+def crossvalidate(
+  config_path: str | os.PathLike,
+  fold_names: str,
+  workdir: str | os.PathLike,
+  fields: Sequence[str] = (),
+) -> dict:
+  """Trains folds below `workdir/fold<k>`, pools and judges their answers.
+
+  Args:
+    config_path: a file of `configs/`.
+    fold_names: numbers of folds with commas between, as in '0,1,2,3'.
+    workdir: directory of the folds' runs, and of eval/out_of_fold/.
+    fields: changes of the config, as in '--config.train.steps=100'.
+
+  Returns:
+    The pooled metrics, as in metrics.json.
+
+  Raises:
+    errors.InputError: a fold, the config or the data is not usable.
+  """
+  from rsna_jax import main
+
+  workdir = pathlib.Path(workdir)
+  wanted = _numbers(fold_names)
+  c = main.parse(
+    ['rsna-jax', f'--config={config_path}', f'--workdir={workdir}', *fields]
+  ).config
+  config_lib.validate(c)
+  if not all(fold < c.data.folds for fold in wanted):
+    raise errors.ConfigError(
+      f'--folds {fold_names}: data.folds={c.data.folds}, so from 0 to '
+      f'{c.data.folds - 1}'
+    )
+  for fold in wanted:
+    one = c.copy_and_resolve_references()
+    one.data.fold = fold
+    print(f'fold {fold}:')
+    train.train_and_evaluate(one, workdir / f'fold{fold}')
+  return _pool(c, workdir, wanted)
+
+
+def _numbers(text: str) -> list[int]:
+  parts = [part.strip() for part in text.split(',')]
+  if not all(part.isdecimal() for part in parts):
+    raise errors.ConfigError(f'--folds {text}: numbers, as in 0,1,2,3')
+  return list(dict.fromkeys(map(int, parts)))
+
+
+def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
+  """Joins the folds' predictions.csv with the table, and judges them."""
+  data = dataset_lib.open_dataset(c)
+  said = {}
+  for fold in wanted:
+    path = workdir / f'fold{fold}' / 'eval' / 'validation' / 'predictions.csv'
+    with path.open(encoding='utf-8', newline='') as file:
+      for row in csv.DictReader(file):
+        said[int(row['image_id'])] = row
+  rows = np.flatnonzero(np.isin(data.table['image_id'], list(said)))
+  table = data.table.take(rows)
+  found = [said[number] for number in table['image_id'].tolist()]
+  names = evaluate.class_names(c.data.target)
+  probabilities = np.array(
+    [[float(row[name]) for name in names] for row in found]
+  )
+  metrics = score.score_target(
+    table.columns,
+    probabilities,
+    c.data.target,
+    aggregate=c.eval.aggregate,
+    bootstrap=c.eval.bootstrap,
+    seed=c.seed,
+  )
+  metrics |= {'split': 'out_of_fold', 'folds': wanted}
+  folder = workdir / 'eval' / 'out_of_fold'
+  columns = {name: np.array([row[name] for row in found]) for name in found[0]}
+  files.write_text(folder / 'predictions.csv', evaluate.csv_text(columns))
+  evaluate.write_report(
+    c, folder, table, metrics, history=[], environment=run.environment()
+  )
+  print(f'folds {", ".join(map(str, wanted))} together:')
+  print(score.text(metrics))
+  print(f'written to {folder}')
+  return metrics

@@ -1,0 +1,1 @@
+"""TFDS builder of mammograms in folders named by density and label."""

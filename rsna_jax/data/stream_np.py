@@ -1,0 +1,214 @@
+"""Batches without TensorFlow: a pool of threads decodes ahead of the reader.
+
+Batch t is a function of the order and t alone, so that a run that starts at
+any step sees what an uninterrupted one saw.
+"""
+
+import collections
+import concurrent.futures
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from rsna_jax import errors, schema
+from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import metadata, preprocess
+
+
+def batches(
+  dataset: dataset_lib.Dataset,
+  rows: np.ndarray,
+  order: Any,
+  encoder: metadata.Encoder | None,
+  *,
+  target: str,
+  start_step: int = 0,
+  stop_step: int | None = None,
+  threads: int = 2,
+  prefetch: int = 2,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields the batches of steps.
+
+  Args:
+    dataset: what to read.
+    rows: (N,) row numbers of the dataset, which the order's positions index.
+    order: an object of `data/order.py`.
+    encoder: of the metadata; None for none.
+    target: a key of `schema.TARGETS`.
+    start_step: the first step.
+    stop_step: the step to stop before; None: the order's number of steps, or
+      never.
+    threads: that decode.
+    prefetch: batches under way beyond the one asked for.
+    process_index: of this process; it gets its part of each batch.
+    process_count: number of processes that share a batch.
+
+  Yields:
+    `image` (B, H, W, 1) uint8 or uint16 ((B, 0, 0, 1) uint8 without images),
+    `meta` (B, M) float32, `label_<target>` (B,) int32 (0 where missing),
+    `weight` (B,) float32 (0 for padding and for missing labels), `id` (B,)
+    int64: the image_id, -1 for padding.
+
+  Raises:
+    errors.DataError: an image cannot be decoded or has another size.
+    errors.ConfigError: the batch cannot be shared by the processes.
+  """
+  plan = Plan(
+    dataset,
+    rows,
+    order,
+    encoder,
+    target=target,
+    process_index=process_index,
+    process_count=process_count,
+  )
+  steps = iter(plan.steps(start_step, stop_step))
+  waiting: collections.deque[_Batch] = collections.deque()
+  pool = concurrent.futures.ThreadPoolExecutor(threads, 'decode')
+  try:
+    while True:
+      while len(waiting) <= prefetch:
+        step = next(steps, None)
+        if step is None:
+          break
+        waiting.append(_Batch(plan, step, pool, threads))
+      if not waiting:
+        return
+      yield waiting.popleft().result()
+  finally:
+    pool.shutdown(wait=True, cancel_futures=True)
+
+
+class Plan:
+  """All of a batch but its images, as a function of the step."""
+
+  def __init__(
+    self,
+    dataset: dataset_lib.Dataset,
+    rows: np.ndarray,
+    order: Any,
+    encoder: metadata.Encoder | None,
+    *,
+    target: str,
+    process_index: int,
+    process_count: int,
+  ):
+    if order.batch_size % process_count:
+      raise errors.ConfigError(
+        f'train.batch_size={order.batch_size}: give a multiple of the '
+        f'{process_count} processes'
+      )
+    self.dataset = dataset
+    self.size = order.batch_size // process_count
+    self._rows = np.asarray(rows, np.int64)
+    self._order = order
+    self._part = slice(
+      process_index * self.size, (process_index + 1) * self.size
+    )
+    table = dataset.table.take(self._rows)
+    self._name = f'label_{target}'
+    self._labels = schema.target_labels(table.columns, target)
+    self._ids = table['image_id']
+    self._meta = (
+      np.zeros((len(self._rows), 0), np.float32)
+      if encoder is None
+      else encoder.encode(table)
+    )
+
+  @property
+  def image_shape(self) -> tuple[int, int, int, int]:
+    """(B, H, W, 1), with H and W 0 where there are no images."""
+    spec = self.dataset.spec
+    return (self.size, *((0, 0) if spec is None else spec.size), 1)
+
+  @property
+  def image_dtype(self) -> np.dtype:
+    """uint8 or uint16."""
+    spec = self.dataset.spec
+    wide = spec is not None and spec.bits > 8
+    return np.dtype(np.uint16 if wide else np.uint8)
+
+  def steps(self, start: int, stop: int | None) -> Iterator[int]:
+    """The steps to yield."""
+    if stop is None:
+      stop = getattr(self._order, 'steps', None)
+    step = start
+    while stop is None or step < stop:
+      yield step
+      step += 1
+
+  def rows(self, step: int) -> np.ndarray:
+    """(B,) row numbers of the dataset."""
+    return self._rows[self._order.indices(step)[self._part]]
+
+  def fields(self, step: int) -> dict[str, np.ndarray]:
+    """The batch without `image`."""
+    places = self._order.indices(step)[self._part]
+    labels = self._labels[places]
+    weight = (labels != schema.MISSING).astype(np.float32)
+    ids = self._ids[places]
+    if hasattr(self._order, 'weights'):
+      real = self._order.weights(step)[self._part]
+      weight = weight * real
+      ids = np.where(real > 0, ids, -1)
+    return {
+      'meta': self._meta[places],
+      self._name: np.where(labels == schema.MISSING, 0, labels).astype(
+        np.int32
+      ),
+      'weight': weight,
+      'id': ids,
+    }
+
+  def bad_image(self, row: int, what: object) -> errors.DataError:
+    """The error of an image that cannot be used."""
+    return errors.DataError(
+      f'{self.dataset.name}: image_id {self.dataset.table["image_id"][row]}: '
+      f'{what}: the data set is damaged; delete the folder and run '
+      'rsna-jax prepare again'
+    )
+
+
+class _Batch:
+  """A batch whose images are being decoded."""
+
+  def __init__(
+    self,
+    plan: Plan,
+    step: int,
+    pool: concurrent.futures.Executor,
+    threads: int,
+  ):
+    self._fields = plan.fields(step)
+    self._image = np.empty(plan.image_shape, plan.image_dtype)
+    self._futures = []
+    if plan.dataset.has_images:
+      rows = plan.rows(step)
+      # A few images a task: less to hand over, and still every thread busy.
+      for places in np.array_split(np.arange(len(rows)), 4 * threads):
+        if len(places):
+          future = pool.submit(_decode, plan, rows[places], places, self._image)
+          self._futures.append(future)
+
+  def result(self) -> dict[str, np.ndarray]:
+    for future in self._futures:
+      future.result()
+    return {'image': self._image, **self._fields}
+
+
+def _decode(
+  plan: Plan, rows: np.ndarray, places: Sequence[int], out: np.ndarray
+) -> None:
+  """Decodes rows into their places of a batch."""
+  encoded = plan.dataset.read(rows)
+  for row, place, png in zip(rows.tolist(), places, encoded, strict=True):
+    try:
+      pixels = preprocess.decode_png(png)
+    except (OSError, ValueError, SyntaxError) as error:
+      raise plan.bad_image(row, error) from error
+    if pixels.shape != out.shape[1:3] or pixels.dtype != out.dtype:
+      raise plan.bad_image(row, f'{pixels.shape} {pixels.dtype}')
+    out[place, :, :, 0] = pixels

@@ -1,0 +1,123 @@
+"""The batches of `data/stream_np.py` through tf.data; needs TensorFlow.
+
+tf.data runs over steps: the order of examples comes from numpy, so that both
+readers agree and any step can be the first one.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from rsna_jax import errors
+from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import metadata, stream_np
+
+# TensorFlow would take the memory of the GPUs that JAX computes on. Once it
+# has started them, it is too late, and it refuses.
+with contextlib.suppress(RuntimeError):
+  tf.config.set_visible_devices([], 'GPU')
+
+
+def batches(
+  dataset: dataset_lib.Dataset,
+  rows: np.ndarray,
+  order: Any,
+  encoder: metadata.Encoder | None,
+  *,
+  target: str,
+  start_step: int = 0,
+  stop_step: int | None = None,
+  threads: int = 2,
+  prefetch: int = 2,
+  process_index: int = 0,
+  process_count: int = 1,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Yields what `stream_np.batches` yields, with its arguments and errors."""
+  plan = stream_np.Plan(
+    dataset,
+    rows,
+    order,
+    encoder,
+    target=target,
+    process_index=process_index,
+    process_count=process_count,
+  )
+  steps = plan.steps(start_step, stop_step)
+  if not dataset.has_images:
+    for step in steps:
+      empty = np.empty(plan.image_shape, plan.image_dtype)
+      yield {'image': empty, **plan.fields(step)}
+    return
+  found: list[BaseException] = []
+  images = _images(plan, start_step, stop_step, threads, prefetch, found)
+  iterator = iter(images.as_numpy_iterator())
+  for step in steps:
+    try:
+      image = next(iterator)
+    except tf.errors.OpError as error:
+      # TensorFlow hands on the text of an error alone.
+      raise found[0] if found else _bad_batch(plan, step, error) from error
+    yield {'image': image, **plan.fields(step)}
+
+
+def _images(
+  plan: stream_np.Plan,
+  start: int,
+  stop: int | None,
+  threads: int,
+  prefetch: int,
+  found: list[BaseException],
+) -> tf.data.Dataset:
+  """Data set of (B, H, W, 1) images; errors of reading are put in `found`."""
+  shape = plan.image_shape
+  dtype = tf.dtypes.as_dtype(plan.image_dtype)
+
+  def read(step: int) -> np.ndarray:
+    try:
+      return np.array(plan.dataset.read(plan.rows(int(step))), object)
+    except BaseException as error:
+      found.append(error)
+      raise
+
+  def read_batch(step):
+    encoded = tf.numpy_function(read, [step], tf.string, stateful=False)
+    return tf.ensure_shape(encoded, shape[:1])
+
+  def decode(encoded):
+    return tf.ensure_shape(tf.io.decode_png(encoded, 1, dtype), shape[1:])
+
+  options = tf.data.Options()
+  options.deterministic = True
+  options.autotune.enabled = False
+  options.threading.private_threadpool_size = threads + 1
+  options.threading.max_intra_op_parallelism = 1
+  steps = tf.data.Dataset.from_generator(
+    lambda: plan.steps(start, stop),
+    output_signature=tf.TensorSpec((), tf.int64),
+  )
+  return (
+    steps.map(read_batch)
+    .unbatch()
+    .map(decode, num_parallel_calls=threads)
+    .batch(shape[0], drop_remainder=True)
+    .prefetch(prefetch)
+    .with_options(options)
+  )
+
+
+def _bad_batch(
+  plan: stream_np.Plan, step: int, error: Exception
+) -> errors.DataError:
+  """Names the image of a batch that TensorFlow could not decode."""
+  for row in plan.rows(step).tolist():
+    try:
+      (png,) = plan.dataset.read([row])
+      pixels = tf.io.decode_png(png, 1, tf.dtypes.as_dtype(plan.image_dtype))
+      if pixels.shape != plan.image_shape[1:]:
+        return plan.bad_image(row, f'{tuple(pixels.shape)}')
+    except tf.errors.OpError as reason:
+      return plan.bad_image(row, str(reason.message).splitlines()[0])
+  return errors.DataError(f'{plan.dataset.name}: {error}')

@@ -1,0 +1,466 @@
+"""Evaluation: every example once, images to breasts, metrics with intervals.
+
+`evaluate(...)` is the programmatic API; it reads a run directory and writes
+predictions, metrics and a report below it.
+"""
+
+import csv
+import dataclasses
+import functools
+import io
+import json
+import os
+import pathlib
+
+import jax
+import numpy as np
+
+from rsna_jax import (
+  aggregate,
+  checkpoint,
+  errors,
+  files,
+  losses,
+  models,
+  optim,
+  parallel,
+  schema,
+  score,
+  steps,
+  submission,
+  writers,
+)
+from rsna_jax import config as config_lib
+from rsna_jax import run as run_lib
+from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import folds, metadata, order, reader
+from rsna_jax.report import html, plots
+
+SPLITS = ('train', 'validation', 'test', 'all', 'submission')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Evaluation:
+  """What a model says of one split, and how right it is.
+
+  Attributes:
+    split: its name.
+    step: of the checkpoint.
+    metrics: the content of metrics.json; empty where no label is known.
+    predictions: columns of (N,) arrays, a row an image.
+    breasts: columns of (B,) arrays, a row a breast.
+    folder: where the files were written, or None.
+  """
+
+  split: str
+  step: int
+  metrics: dict
+  predictions: dict[str, np.ndarray]
+  breasts: dict[str, np.ndarray]
+  folder: pathlib.Path | None
+
+
+class Predictor:
+  """A compiled `predict_step`, and the batches that it wants.
+
+  Args:
+    c: the run's config.
+    encoder: of its metadata.
+  """
+
+  def __init__(self, c, encoder: metadata.Encoder):
+    self._config = c
+    self._encoder = encoder
+    self._mesh = parallel.make_mesh()
+    self._step = parallel.wrap_predict(
+      functools.partial(steps.predict_step, model=create_model(c)),
+      c.parallel.mode,
+      self._mesh,
+    )
+
+  def __call__(self, state, data, rows: np.ndarray) -> np.ndarray:
+    """Logits of the data set's `rows`, each seen once.
+
+    Returns:
+      (len(rows), K) float32, K being the target's number of logits.
+    """
+    c = self._config
+    devices = self._mesh.devices.size
+    plan = order.EvalOrder(
+      len(rows), -(-c.eval.batch_size // devices) * devices
+    )
+    batches = reader.batches(
+      c.data.reader,
+      data,
+      rows,
+      plan,
+      self._encoder,
+      target=c.data.target,
+      threads=c.data.threads,
+      prefetch=c.data.prefetch,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    found = []
+    for batch in batches:
+      placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
+      found.append(self._step(state, placed)[c.data.target])
+    return np.concatenate(found)[: len(rows)]
+
+
+def create_model(c):
+  """The network of a config, for its mode of parallel work."""
+  return models.create(c, axis_name=parallel.axis_name(c.parallel.mode))
+
+
+def evaluate(
+  workdir: str | os.PathLike,
+  *,
+  data_dir: str | os.PathLike | None = None,
+  split: str = 'validation',
+  which: str | None = None,
+  write: bool = True,
+) -> Evaluation:
+  """Evaluates a run on one split of a prepared data set.
+
+  Args:
+    workdir: the run directory.
+    data_dir: what `rsna-jax prepare` wrote; None: what the run was trained on.
+    split: train | validation | test as the run divides the patients, all (the
+      labelled rows of another data set), or submission (rows without labels).
+    which: the checkpoint: best | latest; None: config.eval.checkpoint.
+    write: whether to write `eval/<split>/` below `workdir`.
+
+  Raises:
+    errors.InputError: the run, the data or the split is not usable.
+  """
+  if split not in SPLITS:
+    raise errors.ConfigError(
+      f'split {split!r}: choose one of {", ".join(SPLITS)}'
+    )
+  run = run_lib.load(workdir)
+  c = run.config.copy_and_resolve_references()
+  if data_dir is not None:
+    c.data.dir = os.fspath(data_dir)
+  data = dataset_lib.open_dataset(c)
+  rows = select_rows(c, data, split, trained_on=run.fingerprint)
+  state, step = restore(run, which)
+  logits = Predictor(c, run.encoder)(state, data, rows)
+  return judge(
+    c, run.workdir, data, rows, logits, split=split, step=step, write=write
+  )
+
+
+def restore(run: run_lib.Run, which: str | None = None, mesh=None):
+  """The state of a run's checkpoint on the devices, and its step.
+
+  Args:
+    run: as `run.load` read it.
+    which: best | latest; None: `eval.checkpoint` of its config.
+    mesh: the devices; None: all.
+
+  Raises:
+    errors.RunError: there is no usable checkpoint.
+  """
+  c = run.config
+  which = which or c.eval.checkpoint
+  if which not in config_lib.CHECKPOINTS:
+    raise errors.ConfigError(f'checkpoint {which!r}: choose best or latest')
+  model = create_model(c)
+  state = jax.eval_shape(
+    lambda: steps.create_state(
+      model,
+      optim.create(c),
+      c,
+      jax.random.key(c.seed),
+      meta_width=run.encoder.width,
+    )
+  )
+  with checkpoint.Checkpoints(run.workdir, read_only=True) as saved:
+    step = saved.best() if which == 'best' else saved.latest()
+    if step is not None and saved.damage(step) is not None:
+      step = None  # the newest undamaged one, with a warning
+    restored = saved.restore(state, step)
+  if restored is None:
+    raise errors.RunError(
+      f'{run.workdir}: no checkpoint yet; run the training first'
+    )
+  return parallel.place_state(restored.state, mesh or parallel.make_mesh()), (
+    restored.step
+  )
+
+
+def select_rows(c, data, split: str, trained_on: str | None) -> np.ndarray:
+  """Row numbers of a split.
+
+  Raises:
+    errors.DataError: the split is empty, or cannot be told on other data than
+      the run was trained on.
+  """
+  labelled = np.flatnonzero(data.split == 'train')
+  if split == 'submission':
+    rows = np.flatnonzero(data.split == 'test')
+    remedy = 'prepare a folder that holds test.csv and test_images'
+  elif split == 'all':
+    rows, remedy = labelled, 'prepare a folder that holds train.csv'
+  else:
+    if trained_on is not None and trained_on != data.fingerprint:
+      raise errors.DataError(
+        f'{c.data.dir}: not the data that this run was trained on, so its '
+        f'split {split!r} cannot be told; use --split all, on patients that '
+        'it has not seen'
+      )
+    parts = divide(c, data)
+    rows = labelled[parts == split]
+    remedy = (
+      'data.split=folds has none; choose public, site or machine'
+      if split == 'test'
+      else 'use more patients or fewer data.folds'
+    )
+  if not len(rows):
+    raise errors.DataError(f'split {split!r} is empty: {remedy}')
+  return rows
+
+
+def divide(c, data) -> np.ndarray:
+  """'train', 'validation' or 'test' for each labelled row, by patient."""
+  table = data.table.take(np.flatnonzero(data.split == 'train'))
+  parts = folds.assign(
+    table,
+    split=c.data.split,
+    held_out=c.data.held_out,
+    folds=c.data.folds,
+    fold=c.data.fold,
+    seed=c.data.split_seed,
+  )
+  folds.check_patients(table, parts)
+  return parts
+
+
+def quick_scores(c, data, rows: np.ndarray, logits: np.ndarray) -> dict:
+  """A few metrics without intervals, for the curve of a training run.
+
+  Returns:
+    `score`, by which the best checkpoint is chosen, and what it is.
+  """
+  table = data.table.take(rows)
+  target = c.data.target
+  labels = schema.target_labels(table.columns, target)
+  known = labels != schema.MISSING
+  scores = {'loss': _mean_loss(c, logits[known], labels[known])}
+  probability = schema.cancer_probability(logits, target)
+  if probability is not None:
+    scores |= score.breast_scores(
+      table.columns, probability, how=c.eval.aggregate
+    )
+    scores['score'] = scores['roc_auc']
+  if schema.TARGETS[target] > 1:
+    guess = logits[known].argmax(axis=1)
+    scores['accuracy'] = float((guess == labels[known]).mean())
+    scores['score'] = scores['accuracy']
+  return scores
+
+
+def judge(
+  c,
+  workdir: pathlib.Path,
+  data,
+  rows: np.ndarray,
+  logits: np.ndarray,
+  *,
+  split: str,
+  step: int,
+  write: bool = True,
+) -> Evaluation:
+  """Metrics of finished predictions, and their files."""
+  table = data.table.take(rows)
+  target = c.data.target
+  probability = schema.cancer_probability(logits, target)
+  predictions = prediction_columns(
+    c, table, logits, _folds(c, data, rows, split)
+  )
+  breasts, metrics = {}, {}
+  if probability is not None:
+    breasts = aggregate.breasts(
+      table['prediction_id'],
+      table['patient_id'],
+      probability,
+      table['cancer'],
+      how=c.eval.aggregate,
+    )
+  if split != 'submission':
+    chosen = _threshold_of(workdir) if split == 'test' else None
+    metrics = score.score_target(
+      table.columns,
+      schema.target_probabilities(logits, target),
+      target,
+      aggregate=c.eval.aggregate,
+      bootstrap=c.eval.bootstrap,
+      seed=c.seed,
+      threshold=chosen,
+    )
+    metrics |= {'split': split, 'step': step}
+  folder = None
+  if write and jax.process_index() == 0:
+    folder = workdir / 'eval' / split
+    _write(c, workdir, folder, table, predictions, breasts, metrics, split)
+  return Evaluation(
+    split=split,
+    step=step,
+    metrics=metrics,
+    predictions=predictions,
+    breasts=breasts,
+    folder=folder,
+  )
+
+
+def prediction_columns(
+  c, table, logits: np.ndarray, fold: np.ndarray
+) -> dict[str, np.ndarray]:
+  """The columns of predictions.csv: who it is, what is said, what is true."""
+  target = c.data.target
+  columns = {
+    name: table[name]
+    for name in ('image_id', 'patient_id', 'laterality', 'prediction_id')
+  }
+  columns['fold'] = fold
+  probabilities = schema.target_probabilities(logits, target)
+  if target != 'cancer':
+    for k, name in enumerate(class_names(target)):
+      columns[name] = probabilities[:, k]
+  cancer = schema.cancer_probability(logits, target)
+  if cancer is not None:
+    columns['cancer'] = cancer
+  columns[f'label_{target}'] = schema.target_labels(table.columns, target)
+  return columns
+
+
+def _folds(c, data, rows: np.ndarray, split: str) -> np.ndarray:
+  """The fold of each row's patient; -1 where the run has it in none."""
+  found = np.full(len(data), -1)
+  if split in ('train', 'validation'):
+    labelled = np.flatnonzero(data.split == 'train')
+    inside = labelled[divide(c, data) != 'test']
+    found[inside] = folds.fold_of(
+      data.table.take(inside), c.data.folds, c.data.split_seed
+    )
+  return found[rows]
+
+
+def class_names(target: str) -> tuple[str, ...]:
+  """A name for each logit of a target."""
+  if target == 'density_cancer':
+    return schema.DENSITY_CANCER_CLASSES
+  if target == 'density':
+    return tuple(f'density_{letter}' for letter in schema.DENSITIES)
+  return (target,)
+
+
+def summary(evaluation: Evaluation) -> str:
+  """A few lines that say how an evaluation went, and where it lies."""
+  lines = []
+  if evaluation.metrics:
+    lines.append(score.text(evaluation.metrics))
+  if evaluation.folder is not None:
+    lines.append(f'written to {evaluation.folder}')
+  return '\n'.join(lines)
+
+
+def csv_text(columns: dict[str, np.ndarray]) -> str:
+  """Columns as CSV; numbers so that they read back exactly, -1 as empty."""
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(columns)
+  cells = [_cells(name, column) for name, column in columns.items()]
+  writer.writerows(zip(*cells, strict=True))
+  return out.getvalue()
+
+
+def _cells(name: str, column: np.ndarray) -> list:
+  values = np.asarray(column).tolist()
+  if name.startswith('label') or name == 'fold':
+    return ['' if value == schema.MISSING else value for value in values]
+  return values
+
+
+def _mean_loss(c, logits: np.ndarray, labels: np.ndarray) -> float:
+  if not len(labels):
+    return float('nan')
+  target = c.data.target
+  batch = {f'label_{target}': labels.astype(np.int32)}
+  return float(np.mean(losses.create(c)({target: logits}, batch)))
+
+
+def _threshold_of(workdir: pathlib.Path) -> float | None:
+  """The operating point that the validation split chose, if it was judged."""
+  path = workdir / 'eval' / 'validation' / 'metrics.json'
+  try:
+    return json.loads(path.read_text())['threshold']['value']
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+
+
+def _write(c, workdir, folder, table, predictions, breasts, metrics, split):
+  files.write_text(folder / 'predictions.csv', csv_text(predictions))
+  if breasts:
+    files.write_text(folder / 'breasts.csv', csv_text(breasts))
+  if split == 'submission':
+    if breasts:
+      submission.write(
+        workdir / 'submission.csv',
+        breasts['prediction_id'],
+        breasts['cancer'],
+        expected_ids=table['prediction_id'],
+      )
+    return
+  history = writers.read(workdir)
+  plots.write_curves(workdir / 'plots', history)
+  write_report(
+    c,
+    folder,
+    table,
+    metrics,
+    breasts=breasts,
+    history=history,
+    environment=_json(workdir / 'environment.json'),
+  )
+
+
+def write_report(
+  c, folder, table, metrics, *, breasts=None, history=(), environment=None
+) -> None:
+  """Writes metrics.json and report.html into an evaluation's folder."""
+  files.write_json(folder / 'metrics.json', metrics)
+  html.write_report(
+    folder / 'report.html',
+    title=f'{c.name}: {metrics["split"]}',
+    run={
+      'config': c.to_dict(),
+      'environment': environment or {},
+      'data': data_summary(table, metrics['split']),
+    },
+    metrics=metrics,
+    breasts=breasts or {},
+    history=list(history),
+  )
+
+
+def data_summary(table, split: str) -> dict:
+  """Counts of a split for its report."""
+  cancer = table['cancer'] == 1
+  return {
+    'split': split,
+    'images': len(table),
+    'breasts': len(np.unique(table['prediction_id'])),
+    'patients': len(np.unique(table['patient_id'])),
+    'positive images': int(cancer.sum()),
+    'positive breasts': len(np.unique(table['prediction_id'][cancer])),
+    'positive patients': len(np.unique(table['patient_id'][cancer])),
+  }
+
+
+def _json(path: pathlib.Path) -> dict:
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}

@@ -1,0 +1,230 @@
+"""A trained run as a function: files in, predictions out."""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsna_jax import errors, evaluate, schema, steps
+from rsna_jax import run as run_lib
+from rsna_jax.data import cells, decode, table
+
+# Batches are padded to these sizes, so that few programs are compiled.
+_BATCH_SIZES = (1, 4, 16)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Prediction:
+  """What a model says of one image.
+
+  Attributes:
+    name: the file's name, or `image <n>` for bytes.
+    target: what was predicted; a key of `schema.TARGETS`.
+    cancer: probability of cancer; None for a target that does not say.
+    probabilities: a name and a probability for each class of the target.
+    box: the breast in the original image: top, left, bottom, right; None for a
+      model that sees no pixels.
+    attributes: laterality, view, age and so on, as far as they are known.
+  """
+
+  name: str
+  target: str
+  cancer: float | None
+  probabilities: Mapping[str, float]
+  box: tuple[float, float, float, float] | None
+  attributes: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+  """An image as the network wants it, with what its file says of itself."""
+
+  name: str
+  pixels: np.ndarray | None
+  box: tuple[float, float, float, float] | None
+  attributes: dict
+
+
+def load_model(
+  workdir: str | os.PathLike, *, which: str | None = None
+) -> 'Model':
+  """Loads a run directory.
+
+  Args:
+    workdir: the run directory.
+    which: the checkpoint: best | latest; None: config.eval.checkpoint.
+
+  Raises:
+    errors.RunError: it is not a run, or has no usable checkpoint.
+  """
+  return Model(run_lib.load(workdir), which)
+
+
+def prepare(source: str | os.PathLike | bytes, spec, name: str) -> Prepared:
+  """Decodes and standardises one file.
+
+  Raises:
+    errors.InputError: the file is no usable mammogram.
+  """
+  if spec is None:
+    return Prepared(name, None, None, {})
+  found = decode.standard_file((source, spec.to_json()))
+  return Prepared(name, found['pixels'], found['box'], found['attributes'])
+
+
+class Model:
+  """A loaded run. Made by `load_model`.
+
+  Attributes:
+    config: of its training.
+    spec: how pixels become its input.
+    step: of its checkpoint.
+  """
+
+  def __init__(self, run: run_lib.Run, which: str | None):
+    self.config = run.config.copy_and_resolve_references()
+    # One image needs one device, whatever the training had.
+    self.config.parallel.mode = 'jit'
+    self.spec = run.spec
+    self.encoder = run.encoder
+    model = evaluate.create_model(self.config)
+    one = dataclasses.replace(run, config=self.config)
+    self._state, self.step = evaluate.restore(one, which)
+    self._predict = jax.jit(
+      lambda state, batch: steps.predict_step(state, batch, model=model)
+    )
+
+  def predict(
+    self,
+    sources: Sequence[str | os.PathLike | bytes],
+    metadata: Sequence[Mapping[str, Any] | None] | None = None,
+  ) -> list[Prediction]:
+    """Predicts images.
+
+    Args:
+      sources: paths, or the bytes of files (DICOM, PNG, JPEG, PGM).
+      metadata: for each image None or a dict with any of the columns of
+        `schema.METADATA_COLUMNS`; they go before what the file says.
+
+    Returns:
+      A prediction for each source, in their order.
+
+    Raises:
+      errors.InputError: a file is no usable mammogram, or a value is not one
+        that its column may have.
+    """
+    if metadata is None:
+      metadata = [None] * len(sources)
+    if len(metadata) != len(sources):
+      raise errors.InputError(
+        f'metadata: {len(metadata)} entries for {len(sources)} images; give '
+        'one for each, None where nothing is known'
+      )
+    found = []
+    for i, (source, extra) in enumerate(zip(sources, metadata, strict=True)):
+      name = f'image {i}' if isinstance(source, bytes) else str(source)
+      one = prepare(source, self.spec, name)
+      one.attributes.update(extra or {})
+      found.append(one)
+    return self.predict_prepared(found)
+
+  def predict_prepared(self, found: Sequence[Prepared]) -> list[Prediction]:
+    """Predicts images that `prepare` has made."""
+    target = self.config.data.target
+    logits = self.logits(found)
+    probabilities = schema.target_probabilities(logits, target)
+    cancer = schema.cancer_probability(logits, target)
+    names = evaluate.class_names(target)
+    return [
+      Prediction(
+        name=one.name,
+        target=target,
+        cancer=None if cancer is None else float(cancer[i]),
+        probabilities=dict(
+          zip(names, map(float, probabilities[i]), strict=True)
+        ),
+        box=one.box,
+        attributes=one.attributes,
+      )
+      for i, one in enumerate(found)
+    ]
+
+  def logits(self, found: Sequence[Prepared]) -> np.ndarray:
+    """(N, K) float32 logits of prepared images."""
+    meta = self.encoder.encode(_table([one.attributes for one in found]))
+    logits = []
+    for start in range(0, len(found), _BATCH_SIZES[-1]):
+      part = found[start : start + _BATCH_SIZES[-1]]
+      n = len(part)
+      size = next(b for b in _BATCH_SIZES if b >= n)
+      if self.spec is None:
+        pixels = np.zeros((size, 0, 0, 1), np.uint8)
+      else:
+        pixels = np.zeros((size, *self.spec.size, 1), part[0].pixels.dtype)
+        pixels[:n, :, :, 0] = [one.pixels for one in part]
+      batch = {
+        'image': pixels,
+        'meta': np.zeros((size, meta.shape[1]), np.float32),
+      }
+      batch['meta'][:n] = meta[start : start + n]
+      out = self._predict(self._state, batch)[self.config.data.target]
+      logits.append(np.asarray(out, np.float32)[:n])
+    if not logits:
+      return np.zeros((0, schema.TARGETS[self.config.data.target]), np.float32)
+    return np.concatenate(logits)
+
+
+def _table(attributes: Sequence[Mapping[str, Any]]) -> table.Table:
+  """Attributes as rows; what is not known is missing.
+
+  Raises:
+    errors.InputError: a value is not one that its column may have.
+  """
+  columns = {}
+  for name in schema.METADATA_COLUMNS:
+    values = []
+    for one in attributes:
+      value = one.get(name)
+      # A number may stand in the text of a column, as a text may in a number.
+      text = '' if value is None else str(value)
+      if value == schema.MISSING:
+        text = ''
+      try:
+        values.append(cells.parse(name, text) if text else cells.missing(name))
+      except cells.CellError as error:
+        raise errors.InputError(
+          f'metadata: {name}={value!r}: {error}'
+        ) from error
+    columns[name] = values
+  columns['image_id'] = np.zeros(len(attributes), np.int64)
+  return table.Table.from_columns(columns)
+
+
+def find_files(path: str | os.PathLike) -> list[pathlib.Path]:
+  """The files that an input names: itself, or what lies below a folder.
+
+  Raises:
+    errors.DataError: it is not there, or nothing that could be an image is.
+  """
+  path = pathlib.Path(path)
+  if path.is_file():
+    return [path]
+  if not path.is_dir():
+    raise errors.DataError(f'{path}: no such file or folder')
+  found = sorted(
+    file
+    for file in path.rglob('*')
+    if file.is_file()
+    and file.suffix.lower() in ('.dcm', '.png', '.jpg', '.jpeg', '.pgm', '')
+    and not file.name.startswith('.')
+  )
+  if not found:
+    raise errors.DataError(
+      f'{path}: no .dcm, .png, .jpg or .pgm below it; name a folder that has '
+      'some'
+    )
+  return found

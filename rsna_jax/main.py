@@ -1,0 +1,105 @@
+"""Trains or evaluates: python -m rsna_jax.main --config C --workdir W.
+
+Any field of the config can be set on the command line, as in
+--config.train.steps=100.
+"""
+
+import os
+import sys
+
+# TensorFlow, where it is installed, reads images only: no chatter about it.
+os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+
+from absl import flags
+from ml_collections import config_flags
+
+from rsna_jax import config as config_lib
+from rsna_jax import errors, shell
+
+_USAGE = (
+  'usage: python -m rsna_jax.main --config configs/NAME.py --workdir DIR '
+  '[--mode train|evaluate] [--config.FIELD=VALUE ...]'
+)
+
+
+def main(argv: list[str]) -> int:
+  """Runs the command line `argv`, and returns the exit code."""
+  shell.set_up_logging()
+  return shell.run(lambda: _main(argv))
+
+
+def _main(argv: list[str]) -> None:
+  values = parse(argv)
+  c = values.config
+  config_lib.validate(c)
+  # After the flags, so that a mistake in them is answered at once.
+  from rsna_jax import parallel
+
+  parallel.start_distributed()
+  if values.mode == 'evaluate':
+    from rsna_jax import evaluate
+
+    result = evaluate.evaluate(
+      values.workdir, data_dir=c.data.dir, split=values.split
+    )
+    print(evaluate.summary(result))
+    return
+  from rsna_jax import train
+
+  train.train_and_evaluate(c, values.workdir)
+
+
+def parse(argv: list[str]) -> flags.FlagValues:
+  """The flags of a command line: config, workdir, mode, split.
+
+  Raises:
+    errors.ConfigError: a flag is unknown, ill-typed or missing.
+  """
+  # A set of flags of our own: the global one holds those of every library.
+  values = flags.FlagValues()
+  config_flags.DEFINE_config_file('config', flag_values=values)
+  flags.DEFINE_string('workdir', None, 'run directory', flag_values=values)
+  flags.DEFINE_enum(
+    'mode', 'train', ['train', 'evaluate'], 'what to do', flag_values=values
+  )
+  flags.DEFINE_string('split', 'validation', 'to evaluate', flag_values=values)
+  flags.DEFINE_bool('help', False, 'this text', flag_values=values)
+  if any(word in ('-h', '--help', '-help') for word in argv[1:]):
+    print(f'{_USAGE}\n\nFields and their defaults:\n{config_lib.default()}')
+    raise SystemExit(0)
+  try:
+    rest = values(argv)
+  except errors.InputError:
+    raise
+  except FileNotFoundError as error:
+    raise errors.ConfigError(
+      f'--config: {error}; see the folder configs/'
+    ) from error
+  except SyntaxError as error:
+    raise errors.ConfigError(
+      f'--config: {error.filename}:{error.lineno}: {error.msg}'
+    ) from error
+  except (
+    flags.Error,
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    ImportError,
+    OSError,
+  ) as error:
+    text = error.args[0] if error.args else error
+    raise errors.ConfigError(
+      f'{" ".join(argv[1:])}: {text}; --help lists the fields'
+    ) from error
+  if len(rest) > 1:
+    raise errors.ConfigError(f'{rest[1]!r}: not an option; {_USAGE}')
+  if values.config is None:
+    raise errors.ConfigError(f'--config is missing; {_USAGE}')
+  if not values.workdir:
+    raise errors.ConfigError(f'--workdir is missing; {_USAGE}')
+  return values
+
+
+if __name__ == '__main__':
+  sys.exit(main(sys.argv))

@@ -1,0 +1,73 @@
+"""A small residual network for mammograms, to be trained from scratch."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from rsna_jax.models import heads, layers
+
+_STEM = 16
+_STAGES = (32, 64, 128, 256)
+
+
+class Block(nn.Module):
+  """Two 3x3 convolutions with a shortcut (He et al. 2016, arXiv:1512.03385)."""
+
+  features: int
+  stride: int
+  dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    def norm(y):
+      return layers.BatchNorm(self.axis_name, self.dtype, 0.9, 1e-5)(y, train)
+
+    def conv(y, stride=1):
+      return layers.Conv3x3(self.features, stride, dtype=self.dtype)(y)
+
+    y = nn.relu(norm(conv(x, self.stride)))
+    y = norm(conv(y))
+    if x.shape != y.shape:
+      x = layers.Pointwise(self.features, self.stride, self.dtype)(x)
+      x = norm(x)
+    return nn.relu(x + y)
+
+
+class Trunk(nn.Module):
+  """Stem at half the size, then a stage for each further halving."""
+
+  width: float
+  depth: float
+  dtype: Any
+  axis_name: str | None
+
+  @nn.compact
+  def __call__(self, image: jax.Array, train: bool) -> jax.Array:
+    x = image.astype(self.dtype) * 2 - 1
+    x = layers.Conv3x3(heads.channels(_STEM, self.width), 2, dtype=self.dtype)(
+      x
+    )
+    x = layers.BatchNorm(self.axis_name, self.dtype, 0.9, 1e-5)(x, train)
+    x = nn.relu(x)
+    for features in _STAGES:
+      for i in range(max(1, round(self.depth))):
+        x = Block(
+          heads.channels(features, self.width),
+          2 if i == 0 else 1,
+          self.dtype,
+          self.axis_name,
+        )(x, train)
+    return x
+
+
+class CNN(heads.Classifier):
+  """Feature maps are 1/32 of the image, 256 channels wide at `width` 1.
+
+  `depth` is the number of residual blocks in each of the four stages.
+  """
+
+  def setup(self):
+    self.trunk = Trunk(self.width, self.depth, self.dtype, self.axis_name)
+    self.head = self.make_head()

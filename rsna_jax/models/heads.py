@@ -1,0 +1,128 @@
+"""From a feature map and metadata to the logits of each target.
+
+Also the base class of the networks, which fixes how they are called.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from rsna_jax.models import layers
+
+POOLS = ('mean', 'max')
+
+
+class Logits(nn.Module):
+  """One Dense layer per target on [features, metadata].
+
+  The rows of metadata start at zero, so that a category that no training
+  example had stays neutral.
+
+  Attributes:
+    targets: (name, number of logits) pairs.
+  """
+
+  targets: tuple[tuple[str, int], ...]
+
+  @nn.compact
+  def __call__(self, x: jax.Array, meta: jax.Array) -> dict[str, jax.Array]:
+    """x: (B, C), meta: (B, M), either may be 0 wide -> {target: (B, K)}."""
+    width = x.shape[-1]
+
+    def kernel_init(key, shape, dtype=jnp.float32):
+      rows = layers.kernel_init(key, (width, shape[1]), dtype)
+      rows = rows * jnp.asarray(0.5**0.5, dtype)  # no ReLU follows
+      rest = jnp.zeros((shape[0] - width, shape[1]), dtype)
+      return jnp.concatenate([rows, rest])
+
+    joined = jnp.concatenate(
+      [x.astype(jnp.float32), meta.astype(jnp.float32)], axis=-1
+    )
+    return {
+      name: nn.Dense(
+        size, dtype=jnp.float32, kernel_init=kernel_init, name=name
+      )(joined)
+      for name, size in self.targets
+    }
+
+
+class Head(nn.Module):
+  """Pooled features beside the metadata -> dropout -> `Logits`."""
+
+  targets: tuple[tuple[str, int], ...]
+  pool: str = 'mean'
+  dropout: float = 0.0
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(
+    self, features: jax.Array, meta: jax.Array, train: bool
+  ) -> dict[str, jax.Array]:
+    """features: (B, h, w, C), meta: (B, M) -> {target: (B, K) float32}."""
+    reduce = {'mean': jnp.mean, 'max': jnp.max}[self.pool]
+    pooled = reduce(features.astype(jnp.float32), axis=(1, 2))
+    width = pooled.shape[-1]
+    joined = jnp.concatenate([pooled, meta.astype(jnp.float32)], axis=-1)
+    joined = layers.ExampleDropout(self.dropout, self.axis_name)(joined, train)
+    logits = Logits(self.targets, name='logits')
+    return logits(joined[:, :width], joined[:, width:])
+
+
+class Classifier(nn.Module):
+  """What every network is: a trunk of pixels, then a head with metadata.
+
+  A network overrides `features`, and `classify` where its head is another.
+
+  Attributes:
+    targets: (name, number of logits) pairs.
+    width: factor of the number of channels.
+    depth: factor of the number of repeated blocks.
+    pool: 'mean' or 'max', of the last feature map.
+    dropout: rate, before the last Dense layer.
+    dtype: of the computation; parameters and logits are float32.
+    axis_name: of the devices that share a batch; None under plain jit.
+  """
+
+  targets: tuple[tuple[str, int], ...] = (('cancer', 1),)
+  width: float = 1.0
+  depth: float = 1.0
+  pool: str = 'mean'
+  dropout: float = 0.0
+  dtype: Any = jnp.float32
+  axis_name: str | None = None
+
+  def make_head(self) -> Head:
+    """The usual head, for `setup`."""
+    return Head(self.targets, self.pool, self.dropout, self.axis_name)
+
+  def features(self, image: jax.Array, train: bool = False) -> jax.Array:
+    """(B, H, W, 1) in [0, 1] -> feature map (B, h, w, C)."""
+    return self.trunk(image, train)
+
+  def classify(
+    self, features: jax.Array, meta: jax.Array, train: bool = False
+  ) -> dict[str, jax.Array]:
+    """Feature map (B, h, w, C), metadata (B, M) -> {target: (B, K)}."""
+    return self.head(features, meta, train)
+
+  def __call__(
+    self, image: jax.Array, meta: jax.Array, train: bool = False
+  ) -> dict[str, jax.Array]:
+    """Image and metadata to logits.
+
+    Args:
+      image: (B, H, W, 1) floats in [0, 1], bright breast on black.
+      meta: (B, M) float32, M may be 0.
+      train: batch statistics and dropout on.
+
+    Returns:
+      {target: (B, K) float32 logits}.
+    """
+    return self.classify(self.features(image, train), meta, train)
+
+
+def channels(count: int, width: float, multiple: int = 4) -> int:
+  """`count` times `width`, a multiple of `multiple`, and at least that."""
+  return max(multiple, round(count * width / multiple) * multiple)

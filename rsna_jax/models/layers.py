@@ -1,0 +1,228 @@
+"""Layers that the networks share, in the forms that XLA runs fast on CPUs.
+
+Each equals the plain operation. Parameters are float32 whatever the dtype of
+the computation.
+"""
+
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+from rsna_jax.models import depthwise
+
+# Up to so many input channels, patches times a matrix beat a convolution.
+_PATCH_CHANNELS = 4
+
+
+def kernel_init(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
+  """Normal kernel of variance 2 / fan-in (He et al. 2015, arXiv:1502.01852).
+
+  A key that is not traced is drawn from by numpy: compiling a generator for
+  each shape takes XLA half a minute for Xception.
+
+  Args:
+    key: PRNG key.
+    shape: (..., inputs, outputs).
+    dtype: of the kernel.
+  """
+  fan_in = max(int(np.prod(shape[:-1])), 1)
+  scale = (2.0 / fan_in) ** 0.5
+  if isinstance(key, jax.core.Tracer):
+    return scale * jax.random.normal(key, shape, dtype)
+  words = (
+    jax.random.key_data(key)
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    else key
+  )
+  words = [int(word) for word in np.asarray(words).ravel()]
+  values = np.random.Generator(np.random.SFC64(np.random.SeedSequence(words)))
+  values = values.standard_normal(shape, np.float32)
+  return jnp.asarray(values * np.float32(scale), dtype)
+
+
+def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """1x1 convolution of (B, H, W, C) by (1, 1, C, D), as one matrix product."""
+  flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
+  return flat.reshape(*x.shape[:-1], kernel.shape[-1])
+
+
+def conv3x3(
+  x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = 'SAME'
+) -> jax.Array:
+  """3x3 convolution of (B, H, W, C) by (3, 3, C, D); padding SAME or VALID."""
+  if x.shape[-1] > _PATCH_CHANNELS:
+    return lax.conv_general_dilated(
+      x,
+      kernel,
+      (stride, stride),
+      padding,
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
+  pads = lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), padding)
+  x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+  height, width = ((n - 3) // stride + 1 for n in x.shape[1:3])
+  patches = jnp.concatenate(
+    [
+      x[:, i : i + stride * (height - 1) + 1 : stride][
+        :, :, j : j + stride * (width - 1) + 1 : stride
+      ]
+      for i in range(3)
+      for j in range(3)
+    ],
+    axis=-1,
+  )
+  flat = patches.reshape(-1, patches.shape[-1])
+  flat = flat @ kernel.reshape(-1, kernel.shape[-1])
+  return flat.reshape(x.shape[0], height, width, -1)
+
+
+def max_pool(
+  x: jax.Array, size: int, stride: int, padding: Any = 'VALID'
+) -> jax.Array:
+  """Maximum over size x size windows, rows and columns one after the other.
+
+  Where values tie, the gradient is shared, not given to the first.
+
+  Args:
+    x: (B, H, W, C).
+    size: of the window.
+    stride: of the window.
+    padding: 'SAME', 'VALID', or (before, after) for both axes; with -inf.
+  """
+  if isinstance(padding, str):
+    pads = lax.padtype_to_pads(
+      x.shape[1:3], (size, size), (stride, stride), padding
+    )
+  else:
+    pads = [tuple(padding)] * 2
+  for axis in (1, 2):
+    before, after = pads[axis - 1]
+    if before or after:
+      widths = [(0, 0)] * x.ndim
+      widths[axis] = (before, after)
+      x = jnp.pad(x, widths, constant_values=-jnp.inf)
+    count = (x.shape[axis] - size) // stride + 1
+    windows = [
+      lax.slice_in_dim(
+        x, i, i + stride * (count - 1) + 1, stride=stride, axis=axis
+      )
+      for i in range(size)
+    ]
+    x = windows[0]
+    for window in windows[1:]:
+      x = jnp.maximum(x, window)
+  return x
+
+
+class Conv3x3(nn.Module):
+  """`conv3x3` with its kernel, and a bias if asked."""
+
+  features: int
+  stride: int = 1
+  padding: str = 'SAME'
+  use_bias: bool = False
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (3, 3, x.shape[-1], self.features)
+    kernel = self.param('kernel', kernel_init, shape)
+    x = conv3x3(
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      stride=self.stride,
+      padding=self.padding,
+    )
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)
+    return x
+
+
+class Pointwise(nn.Module):
+  """1x1 convolution without bias; a stride drops rows and columns first."""
+
+  features: int
+  stride: int = 1
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (1, 1, x.shape[-1], self.features)
+    kernel = self.param('kernel', kernel_init, shape)
+    x = x[:, :: self.stride, :: self.stride]
+    return pointwise(x.astype(self.dtype), kernel.astype(self.dtype))
+
+
+class Depthwise3x3(nn.Module):
+  """`depthwise.depthwise3x3` with its kernel."""
+
+  dtype: Any = jnp.float32
+  form: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    kernel = self.param('kernel', kernel_init, (3, 3, 1, x.shape[-1]))
+    return depthwise.depthwise3x3(x.astype(self.dtype), kernel, form=self.form)
+
+
+class BatchNorm(nn.Module):
+  """Batch normalisation over all devices of the axis, with Keras's defaults.
+
+  Under plain jit the batch is whole already and `axis_name` is None.
+  """
+
+  axis_name: str | None = None
+  dtype: Any = jnp.float32
+  momentum: float = 0.99
+  epsilon: float = 1e-3
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    # named `norm` so that a path ends in .../norm/scale for every network.
+    return nn.BatchNorm(
+      use_running_average=not train,
+      axis_name=self.axis_name,
+      momentum=self.momentum,
+      epsilon=self.epsilon,
+      dtype=self.dtype,
+      name='norm',
+    )(x)
+
+
+class ExampleDropout(nn.Module):
+  """Dropout whose masks do not depend on how the batch is spread.
+
+  Each example has a key of its own, from its place in the whole batch, so any
+  number of devices under pmap, shard_map or jit draws the same masks.
+  """
+
+  rate: float
+  axis_name: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    if not train or self.rate == 0:
+      return x
+    if self.rate >= 1:
+      return jnp.zeros_like(x)
+    keys = example_keys(self.make_rng('dropout'), x.shape[0], self.axis_name)
+    keep = 1.0 - self.rate
+    mask = jax.vmap(lambda key: jax.random.bernoulli(key, keep, x.shape[1:]))(
+      keys
+    )
+    return jnp.where(mask, x / jnp.asarray(keep, x.dtype), jnp.zeros_like(x))
+
+
+def example_keys(
+  key: jax.Array, count: int, axis_name: str | None
+) -> jax.Array:
+  """(count,) keys of this device's examples, by place in the whole batch."""
+  index = jnp.arange(count)
+  if axis_name is not None:
+    index = index + lax.axis_index(axis_name) * count
+  return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)

@@ -1,0 +1,257 @@
+"""Predicting files, folders and RSNA layouts into CSV files.
+
+Files from outside are decoded in the processes of `data/sandbox.py`, so one
+that kills its decoder costs that file alone.
+"""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+
+from rsna_jax import aggregate, errors, evaluate, files, inference, submission
+from rsna_jax.data import decode, sandbox, table
+
+_LOG = logging.getLogger('rsna_jax')
+_CSV_NAMES = ('test.csv', 'train.csv')
+_ROW_COLUMNS = (
+  'image_id',
+  'patient_id',
+  'laterality',
+  'view',
+  'age',
+  'implant',
+  'site_id',
+  'machine_id',
+)
+_SUFFIXES = ('.dcm', '.png', '.jpg', '.jpeg', '.pgm')
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+  path: pathlib.Path
+  attributes: dict
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Outcome:
+  """What `predict_files` has done.
+
+  Attributes:
+    folder: where the CSV files are.
+    predicted: how many images were predicted.
+    skipped: (file, reason) of those that were left out.
+    submission: the submission's path, or None with why not in `note`.
+    note: one line, or the empty string.
+  """
+
+  folder: pathlib.Path
+  predicted: int
+  skipped: list[tuple[str, str]]
+  submission: pathlib.Path | None
+  note: str
+
+
+def predict_files(
+  workdir: str | os.PathLike,
+  inputs: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  csv: str | os.PathLike | None = None,
+  bad_files: str = 'stop',
+  workers: int | None = None,
+  which: str | None = None,
+) -> Outcome:
+  """Predicts images and writes predictions.csv, breasts.csv, submission.csv.
+
+  Args:
+    workdir: the run directory.
+    inputs: files, folders, or folders in the RSNA layout, whose test.csv (or
+      train.csv) is then used.
+    out: folder to write into; files of the same names are replaced.
+    csv: rows of the images to predict, found below `inputs` by their ids.
+    bad_files: stop | skip: whether a file that is no usable mammogram ends
+      the command before anything is written.
+    workers: processes that decode; None: one a core.
+    which: the checkpoint: best | latest; None: config.eval.checkpoint.
+
+  Raises:
+    errors.InputError: the run, a file or the CSV is not usable.
+  """
+  if bad_files not in ('stop', 'skip'):
+    raise errors.ConfigError(f'bad files {bad_files!r}: choose stop or skip')
+  sources, rows = _sources(inputs, csv)
+  model = inference.load_model(workdir, which=which)
+  found, skipped = _decode(sources, model.spec, workers, bad_files)
+  predictions = model.predict_prepared(found)
+  out = pathlib.Path(out)
+  columns = _columns(predictions, found)
+  files.write_text(out / 'predictions.csv', evaluate.csv_text(columns))
+  if skipped:
+    files.write_text(
+      out / 'skipped.csv',
+      evaluate.csv_text(
+        dict(zip(('file', 'reason'), zip(*skipped, strict=True), strict=True))
+      ),
+    )
+  path, note = None, ''
+  if 'cancer' in columns:
+    path, note = _breasts(out, columns, rows, model.config.eval.aggregate)
+  return Outcome(
+    folder=out,
+    predicted=len(found),
+    skipped=skipped,
+    submission=path,
+    note=note,
+  )
+
+
+def _sources(inputs, csv) -> tuple[list[_Source], table.Table | None]:
+  paths = [pathlib.Path(path) for path in inputs]
+  if csv is None and len(paths) == 1 and paths[0].is_dir():
+    for name in _CSV_NAMES:
+      if (paths[0] / name).is_file():
+        csv = paths[0] / name
+        images = paths[0] / f'{csv.stem}_images'
+        print(f'using the rows of {csv}')
+        if images.is_dir():
+          paths = [images]
+        break
+  listed = [file for path in paths for file in inference.find_files(path)]
+  # The same file may be named twice, as itself and by its folder.
+  listed = list(dict.fromkeys(listed))
+  if csv is None:
+    return [_Source(file, _ids_of(file)) for file in listed], None
+  rows = table.read_csv(csv)
+  by_ids = {
+    (file.parent.name, file.stem): file
+    for file in listed
+    if file.suffix.lower() in _SUFFIXES
+  }
+  by_image = {stem: file for (_, stem), file in by_ids.items()}
+  sources, absent = [], []
+  for row in rows.rows():
+    patient, name = str(row['patient_id']), str(row['image_id'])
+    file = by_ids.get((patient, name)) or by_image.get(name)
+    if file is None:
+      absent.append(f'{patient}/{name}')
+      continue
+    known = {column: row[column] for column in _ROW_COLUMNS}
+    sources.append(_Source(file, known))
+  if absent:
+    raise errors.DataError(
+      f'{csv}: {len(absent)} image(s) are not below '
+      f'{", ".join(map(str, paths))}, the first is {absent[0]}; remove the '
+      'rows, or name the folder that holds them'
+    )
+  return sources, rows
+
+
+def _ids_of(file: pathlib.Path) -> dict:
+  """Patient and image of the layout <patient_id>/<image_id>.<suffix>."""
+  if file.parent.name.isdecimal() and file.stem.isdecimal():
+    patient, name = int(file.parent.name), int(file.stem)
+    if max(patient, name) <= 2**31:
+      return {'patient_id': patient, 'image_id': name}
+  return {}
+
+
+def _decode(sources, spec, workers, bad_files):
+  if spec is None:  # a model of metadata alone
+    return [
+      inference.Prepared(str(source.path), None, None, source.attributes)
+      for source in sources
+    ], []
+  how = spec.to_json()
+  items = [(os.fspath(source.path), how) for source in sources]
+  found, skipped = {}, []
+  workers = min(workers or os.cpu_count() or 1, len(sources))
+  with sandbox.Pool(decode.standard_file, workers) as pool:
+    for i, result in pool.map(items, name=lambda item: item[0]):
+      source = sources[i]
+      if isinstance(result, errors.InputError):
+        if bad_files == 'stop':
+          raise errors.DataError(
+            f'{result}; mend or remove the file, or use --bad-files skip'
+          )
+        _LOG.warning('left out: %s', result)
+        skipped.append((str(source.path), str(result)))
+      else:
+        # What a table says of an image goes before what its file says.
+        known = {k: v for k, v in source.attributes.items() if _given(v)}
+        found[i] = inference.Prepared(
+          str(source.path),
+          result['pixels'],
+          result['box'],
+          {**result['attributes'], **known},
+        )
+  if not found:
+    raise errors.DataError(
+      f'none of {len(sources)} file(s) is a usable mammogram; the first: '
+      f'{skipped[0][1]}'
+    )
+  return [found[i] for i in sorted(found)], skipped
+
+
+def _given(value) -> bool:
+  return value == value and value not in (-1, '')
+
+
+def _columns(predictions, found) -> dict[str, np.ndarray]:
+  columns = {'file': np.array([one.name for one in found])}
+  for name in ('image_id', 'patient_id', 'laterality', 'view'):
+    columns[name] = np.array(
+      [str(one.attributes.get(name, '')) for one in found]
+    )
+  columns['prediction_id'] = np.array(
+    [
+      f'{patient}_{side}' if patient and side else ''
+      for patient, side in zip(
+        columns['patient_id'], columns['laterality'], strict=True
+      )
+    ]
+  )
+  for name in predictions[0].probabilities:
+    columns[name] = np.array([one.probabilities[name] for one in predictions])
+  if predictions[0].cancer is not None:
+    columns['cancer'] = np.array([one.cancer for one in predictions])
+  return columns
+
+
+def _breasts(out, columns, rows, how):
+  """Writes breasts.csv, and the submission where the rows are of test.csv."""
+  known = columns['prediction_id'] != ''
+  if known.any():
+    grouped = aggregate.breasts(
+      columns['prediction_id'][known],
+      columns['patient_id'][known],
+      columns['cancer'][known],
+      None,
+      how=how,
+    )
+    files.write_text(
+      out / 'breasts.csv',
+      evaluate.csv_text(
+        {
+          name: grouped[name]
+          for name in ('prediction_id', 'cancer', 'n_images')
+        }
+      ),
+    )
+  if rows is None:
+    return None, ''
+  expected = np.unique(rows['prediction_id'])
+  path = out / 'submission.csv'
+  lost = sorted(set(expected) - set(columns['prediction_id']))
+  if lost:
+    return None, (
+      f'{path} was not written: {len(lost)} breast(s) have no usable image, '
+      f'the first is {lost[0]}'
+    )
+  submission.write(
+    path, grouped['prediction_id'], grouped['cancer'], expected_ids=expected
+  )
+  return path, ''

@@ -1,0 +1,1 @@
+"""The report of an evaluation: curves, and one self-contained page."""

@@ -1,0 +1,207 @@
+"""The training state, and one step of training and of prediction: pure.
+
+The same functions run on one device and, with the name of an axis, on each of
+many; `parallel` compiles them for either.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+
+from rsna_jax import losses, models, parallel
+from rsna_jax.data import augment as augmentation
+from rsna_jax.models import layers
+
+
+@flax.struct.dataclass
+class TrainState:
+  """All that a step changes.
+
+  Attributes:
+    step: () int32, steps taken.
+    params: of the network.
+    batch_stats: moving statistics; {} for a network without them.
+    opt_state: of the optimiser.
+    ema_params: moving average of `params`; {} where none is kept.
+    ema_batch_stats: moving average of `batch_stats`; {} where none is kept.
+  """
+
+  step: jax.Array
+  params: Any
+  batch_stats: Any
+  opt_state: Any
+  ema_params: Any
+  ema_batch_stats: Any
+
+
+def create_state(
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  config: ml_collections.ConfigDict,
+  rng: jax.Array,
+  *,
+  meta_width: int,
+  image_size: tuple[int, int] | None = None,
+) -> TrainState:
+  """The state before the first step.
+
+  Args:
+    model: what `models.create` returns.
+    tx: what `optim.create` returns.
+    config: `data.size` and `optim.ema` are read.
+    rng: PRNG key of the weights.
+    meta_width: M of the metadata.
+    image_size: (H, W) where it is not `data.size`.
+  """
+  size = tuple(config.data.size) if image_size is None else image_size
+  variables = models.init(model, rng, size, meta_width)
+  params, batch_stats = variables['params'], variables['batch_stats']
+  averaged = bool(config.optim.ema)
+  return TrainState(
+    step=jnp.zeros((), jnp.int32),
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=tx.init(params),
+    # Copies, since a donated state may hold no array twice.
+    ema_params=jax.tree.map(jnp.copy, params) if averaged else {},
+    ema_batch_stats=jax.tree.map(jnp.copy, batch_stats) if averaged else {},
+  )
+
+
+def to_float(image: jax.Array) -> jax.Array:
+  """Grey values in [0, 1] as float32, from uint8, uint16 or floats."""
+  if image.dtype == jnp.uint8:
+    return image.astype(jnp.float32) / 255
+  if image.dtype == jnp.uint16:
+    return image.astype(jnp.float32) / 65535
+  return image.astype(jnp.float32)
+
+
+def inputs(batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
+  """Image (B, H, W, 1) in [0, 1] and metadata (B, M); either may be empty."""
+  some = next(iter(batch.values()))
+  image = batch.get('image', jnp.zeros((some.shape[0], 0, 0, 1), jnp.float32))
+  meta = batch.get('meta', jnp.zeros((some.shape[0], 0), jnp.float32))
+  return to_float(image), meta.astype(jnp.float32)
+
+
+def train_step(
+  state: TrainState,
+  batch: Mapping[str, jax.Array],
+  rng: jax.Array,
+  *,
+  model: nn.Module,
+  tx: optax.GradientTransformation,
+  loss: losses.Loss,
+  axis: str | None = None,
+  augment: ml_collections.ConfigDict | None = None,
+  ema: float = 0.0,
+) -> tuple[TrainState, dict[str, jax.Array]]:
+  """One step of training.
+
+  The loss is reduced over the devices inside the function that is
+  differentiated, and the gradients are averaged besides: right under pmap, and
+  under shard_map whether or not it tracks what varies.
+
+  Args:
+    state: before the step.
+    batch: `image`, `meta`, `label_<target>` and `weight` of B rows, or of this
+      device's rows where `axis` is given.
+    rng: PRNG key of the run, the same at every step and on every device.
+    model: the network, with `axis` as its `axis_name`.
+    tx: the optimiser.
+    loss: (logits, batch) -> (B,).
+    axis: of the devices that share the batch; None under plain jit.
+    augment: `config.augment`; None leaves the images as they are.
+    ema: decay of the averaged weights; shorter at first, (1 + n) / (10 + n)
+      at step n, so that the first weights are soon forgotten. 0: none.
+
+  Returns:
+    The state after the step, and float32 scalars `loss`, `grad_norm` (before
+    clipping) and `weight` (of all examples).
+  """
+  augment_key, dropout_key = jax.random.split(
+    jax.random.fold_in(rng, state.step)
+  )
+  image, meta = inputs(batch)
+  if augment is not None:
+    keys = layers.example_keys(augment_key, image.shape[0], axis)
+    image = augmentation.apply(image, keys, augment)
+  weight = batch['weight'].astype(jnp.float32)
+
+  def mean_loss(params):
+    logits, updates = model.apply(
+      {'params': params, 'batch_stats': state.batch_stats},
+      image,
+      meta,
+      True,
+      rngs={'dropout': dropout_key},
+      mutable=['batch_stats'],
+    )
+    total = parallel.psum(jnp.sum(loss(logits, batch) * weight), axis)
+    count = parallel.psum(jnp.sum(weight), axis)
+    # A batch without any weight teaches nothing, and must not divide by 0.
+    value = total / jnp.maximum(count, jnp.finfo(jnp.float32).tiny)
+    return value, (updates.get('batch_stats', {}), count)
+
+  (value, (batch_stats, count)), gradient = jax.value_and_grad(
+    mean_loss, has_aux=True
+  )(state.params)
+  gradient = parallel.pmean(gradient, axis)
+  updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+  params = optax.apply_updates(state.params, updates)
+  ema_params, ema_batch_stats = state.ema_params, state.ema_batch_stats
+  if ema:
+    n = state.step.astype(jnp.float32)
+    rate = 1 - jnp.minimum(ema, (1 + n) / (10 + n))
+    ema_params = optax.incremental_update(params, ema_params, rate)
+    ema_batch_stats = optax.incremental_update(
+      batch_stats, ema_batch_stats, rate
+    )
+  state = TrainState(
+    step=state.step + 1,
+    params=params,
+    batch_stats=batch_stats,
+    opt_state=opt_state,
+    ema_params=ema_params,
+    ema_batch_stats=ema_batch_stats,
+  )
+  metrics = {
+    'loss': value,
+    'grad_norm': optax.global_norm(gradient),
+    'weight': count,
+  }
+  return state, metrics
+
+
+def variables(state: TrainState) -> dict[str, Any]:
+  """What predicts: the averaged weights where they are kept."""
+  if state.ema_params:
+    return {'params': state.ema_params, 'batch_stats': state.ema_batch_stats}
+  return {'params': state.params, 'batch_stats': state.batch_stats}
+
+
+def predict_step(
+  state: TrainState,
+  batch: Mapping[str, jax.Array],
+  *,
+  model: nn.Module,
+  axis: str | None = None,
+) -> dict[str, jax.Array]:
+  """Logits of each target, (B, K) float32, for the rows of a batch.
+
+  Args:
+    state: its averaged weights are used where it keeps them.
+    batch: `image` and `meta` of B rows; the rest is not looked at.
+    model: the network.
+    axis: unused, since no row looks at another; as in `train_step`.
+  """
+  del axis
+  image, meta = inputs(batch)
+  return model.apply(variables(state), image, meta, False)

@@ -1,0 +1,338 @@
+"""Training: the loop, and nothing else.
+
+Batch t is a pure function of the config and t, and so is every random choice
+of a step: a checkpoint holds the state alone, and a run that was stopped and
+started again equals one that was not, bit for bit.
+"""
+
+import collections
+import functools
+import math
+import os
+import pathlib
+import signal
+import threading
+import time
+
+import jax
+import numpy as np
+
+from rsna_jax import (
+  checkpoint,
+  errors,
+  evaluate,
+  losses,
+  optim,
+  parallel,
+  schema,
+  shell,
+  steps,
+  writers,
+)
+from rsna_jax import config as config_lib
+from rsna_jax import run as run_lib
+from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import metadata, order, reader
+
+_SAY_EVERY_S = 10.0
+
+
+class DivergedError(errors.RunError):
+  """The loss is no longer a number."""
+
+
+def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
+  """Trains a model as `c` says, evaluates it, and writes a run directory.
+
+  A directory that holds an unfinished run of the same config is continued.
+
+  Args:
+    c: the configuration; see `rsna_jax.config`.
+    workdir: the run directory.
+
+  Returns:
+    The content of `eval/validation/metrics.json`.
+
+  Raises:
+    errors.InputError: config, data or directory are not usable.
+    shell.Stopped: SIGINT or SIGTERM came; a checkpoint was saved.
+  """
+  workdir = pathlib.Path(workdir)
+  config_lib.validate(c)
+  with run_lib.lock(workdir):
+    return _train(c, workdir)
+
+
+def _train(c, workdir: pathlib.Path) -> dict:
+  data = dataset_lib.open_dataset(c)
+  parts = evaluate.divide(c, data)
+  labelled = np.flatnonzero(data.split == 'train')
+  known = (
+    schema.target_labels(data.table.columns, c.data.target) != schema.MISSING
+  )
+  rows = labelled[(parts == 'train') & known[labelled]]
+  held_out = labelled[parts == 'validation']
+  if not len(rows) or not len(held_out):
+    raise errors.DataError(
+      f'{c.data.dir}: {len(rows)} training and {len(held_out)} validation '
+      'images: use more patients or fewer data.folds'
+    )
+  table = data.table.take(rows)
+  encoder = metadata.Encoder.fit(table, c.model.metadata)
+  run = run_lib.Run(
+    workdir=workdir,
+    config=c,
+    spec=data.spec,
+    encoder=encoder,
+    fingerprint=data.fingerprint,
+  )
+  run_lib.start(run)
+  plan = order.TrainOrder(
+    (table['cancer'] == 1).astype(np.int64),
+    c.train.batch_size,
+    c.data.positives_per_batch,
+    c.seed,
+  )
+  model = evaluate.create_model(c)
+  mesh = parallel.make_mesh()
+  parallel.check_batch_size(c.train.batch_size, mesh)
+  state = steps.create_state(
+    model,
+    optim.create(c),
+    c,
+    jax.random.key(c.seed),
+    meta_width=encoder.width,
+  )
+  with (
+    checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
+    writers.Writer(workdir) as writer,
+    _Signals() as signals,
+  ):
+    start = 0
+    restored = saved.restore(state)
+    if restored is not None:
+      state, start = restored.state, restored.step
+      print(f'continuing {workdir} at step {start} of {c.train.steps}')
+    else:
+      print(_greeting(c, state, table, held_out, data))
+    writer.resume(start)
+    loop = _Loop(c, run, data, rows, held_out, plan, mesh, saved, writer)
+    loop.run(parallel.place_state(state, mesh), start, signals)
+  return _final(run, data)
+
+
+def _final(run: run_lib.Run, data) -> dict:
+  """Evaluates the finished run on each of its splits."""
+  c, metrics = run.config, {}
+  parts = evaluate.divide(c, data)
+  splits = ['validation'] + ['test'] * bool((parts == 'test').any())
+  if (data.split == 'test').any():
+    splits.append('submission')
+  state, step = evaluate.restore(run)
+  predictor = evaluate.Predictor(c, run.encoder)
+  for split in splits:
+    rows = evaluate.select_rows(c, data, split, run.fingerprint)
+    found = evaluate.judge(
+      c,
+      run.workdir,
+      data,
+      rows,
+      predictor(state, data, rows),
+      split=split,
+      step=step,
+    )
+    if split == 'validation':
+      metrics = found.metrics
+    print(f'{split}, step {step}:')
+    print(evaluate.summary(found))
+  return metrics
+
+
+class _Loop:
+  """The loop's parts that do not change while it runs."""
+
+  def __init__(self, c, run, data, rows, held_out, plan, mesh, saved, writer):
+    self._config = c
+    self._data = data
+    self._rows = rows
+    self._held_out = held_out
+    self._plan = plan
+    self._encoder = run.encoder
+    self._mesh = mesh
+    self._saved = saved
+    self._writer = writer
+    self._workdir = run.workdir
+    self._predict = evaluate.Predictor(c, run.encoder)
+    self._step = parallel.wrap(
+      functools.partial(
+        steps.train_step,
+        model=evaluate.create_model(c),
+        tx=optim.create(c),
+        loss=losses.create(c),
+        axis=parallel.axis_name(c.parallel.mode),
+        augment=c.augment,
+        ema=c.optim.ema,
+      ),
+      c.parallel.mode,
+      mesh,
+    )
+    # Metrics of steps that the device may still be busy with, and their ids.
+    self._waiting = collections.deque()
+
+  def run(self, state, start: int, signals: '_Signals') -> None:
+    c = self._config
+    rng = jax.random.key(c.seed)
+    batches = reader.batches(
+      c.data.reader,
+      self._data,
+      self._rows,
+      self._plan,
+      self._encoder,
+      target=c.data.target,
+      start_step=start,
+      stop_step=c.train.steps,
+      threads=c.data.threads,
+      prefetch=c.data.prefetch,
+      process_index=jax.process_index(),
+      process_count=jax.process_count(),
+    )
+    clock = _Clock(start, c.train.steps, c.train.batch_size)
+    try:
+      for step, batch in enumerate(batches, start=start + 1):
+        placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
+        state, metrics = self._step(state, placed, rng)
+        self._waiting.append((step, metrics, batch['id']))
+        if step % c.train.log_every == 0 or step == c.train.steps:
+          self._log(clock)
+        score = None
+        if step % c.train.eval_every == 0 or step == c.train.steps:
+          self._log(clock)
+          score = self._evaluate(state, step)
+          clock.pause_ended()
+        if score is not None or step % c.train.checkpoint_every == 0:
+          self._save(state, step, score)
+        if signals.received and step < c.train.steps:
+          self._save(state, step, None)
+          raise shell.Stopped(
+            128 + signals.received,
+            f'stopped by {signal.Signals(signals.received).name} at step '
+            f'{step}; saved: the same command goes on from there',
+          )
+    finally:
+      batches.close()
+
+  def _save(self, state, step: int, score: float | None) -> None:
+    self._log(None)  # a state after a NaN must not become the latest
+    self._saved.save(state, step, score)
+
+  def _log(self, clock: '_Clock | None') -> None:
+    """Fetches the metrics of the steps so far; they must be finite."""
+    last = None
+    while self._waiting:
+      step, metrics, ids = self._waiting.popleft()
+      values = {name: float(value) for name, value in metrics.items()}
+      if not all(math.isfinite(value) for value in values.values()):
+        shown = ', '.join(map(str, np.asarray(ids).ravel()[:8].tolist()))
+        raise DivergedError(
+          f'{self._workdir}: step {step}: '
+          + ', '.join(f'{name} {value}' for name, value in values.items())
+          + f'; images of the batch: {shown}, ...; the last good checkpoint '
+          f'is step {self._saved.latest() or 0}; lower '
+          '--config.optim.learning_rate in a new --workdir'
+        )
+      last = step, values
+    if last is not None and clock is not None:
+      step, values = last
+      speed = clock.lap(step)
+      self._writer.scalars(
+        step, {f'train/{name}': value for name, value in values.items()}
+      )
+      self._writer.scalars(
+        step, {'time/images_per_s': speed}, reproducible=False
+      )
+      clock.say(step, values['loss'], speed)
+
+  def _evaluate(self, state, step: int) -> float:
+    c = self._config
+    logits = self._predict(state, self._data, self._held_out)
+    scores = evaluate.quick_scores(c, self._data, self._held_out, logits)
+    self._writer.scalars(
+      step, {f'validation/{name}': value for name, value in scores.items()}
+    )
+    print(
+      f'step {step}: validation '
+      + ', '.join(f'{name} {value:.4f}' for name, value in scores.items())
+    )
+    return scores['score']
+
+
+class _Clock:
+  """Speed and the time left, without the evaluations."""
+
+  def __init__(self, start: int, stop: int, batch_size: int):
+    self._step = start
+    self._stop = stop
+    self._batch_size = batch_size
+    self._then = time.monotonic()
+    self._said = 0.0
+
+  def lap(self, step: int) -> float:
+    now = time.monotonic()
+    speed = (step - self._step) * self._batch_size / max(now - self._then, 1e-9)
+    self._step, self._then = step, now
+    return speed
+
+  def pause_ended(self) -> None:
+    self._then = time.monotonic()
+
+  def say(self, step: int, loss: float, speed: float) -> None:
+    now = time.monotonic()
+    if now - self._said < _SAY_EVERY_S and step < self._stop:
+      return
+    self._said = now
+    left = (self._stop - step) * self._batch_size / max(speed, 1e-9)
+    print(
+      f'step {step}/{self._stop} loss {loss:.4f}, {speed:.1f} images/s, '
+      f'{_duration(left)} left',
+      flush=True,
+    )
+
+
+class _Signals:
+  """Remembers SIGINT and SIGTERM; a second one ends the process at once."""
+
+  def __init__(self):
+    self.received = 0
+    self._before = {}
+
+  def __enter__(self) -> '_Signals':
+    if threading.current_thread() is threading.main_thread():
+      for number in (signal.SIGINT, signal.SIGTERM):
+        self._before[number] = signal.signal(number, self._receive)
+    return self
+
+  def __exit__(self, *unused) -> None:
+    for number, handler in self._before.items():
+      signal.signal(number, handler)
+
+  def _receive(self, number, unused_frame) -> None:
+    if self.received:
+      os._exit(128 + number)
+    self.received = number
+
+
+def _greeting(c, state, table, held_out, data) -> str:
+  count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+  devices = jax.devices()
+  return (
+    f'{c.name}: {c.model.name}, {count:,} parameters, on {len(devices)} '
+    f'{devices[0].platform} device(s), {c.parallel.mode}; {len(table)} images '
+    f'of {len(np.unique(table["patient_id"]))} patients to train on, '
+    f'{len(held_out)} of {len(np.unique(data.table["patient_id"][held_out]))} '
+    'to validate on'
+  )
+
+
+def _duration(seconds: float) -> str:
+  seconds = round(min(seconds, 1e8))
+  return f'{seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}'

@@ -1,0 +1,226 @@
+import json
+import pathlib
+
+import pytest
+
+from rsna_jax import config, errors, schema
+
+_CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
+
+
+def _set(c, field, value):
+  group, name = field.split('.')
+  with c.ignore_type():
+    c[group][name] = value
+
+
+def test_the_defaults_are_valid():
+  config.validate(config.default())
+
+
+@pytest.mark.parametrize(
+  'path', sorted(_CONFIGS.glob('*.py')), ids=lambda path: path.stem
+)
+def test_every_config_of_the_project_is_valid(path):
+  c = config.load(path)
+  config.validate(c)
+  assert config.from_json(config.to_json(c)).to_dict() == c.to_dict()
+
+
+def test_unknown_and_ill_typed_fields_cannot_be_set():
+  c = config.default()
+  with pytest.raises(AttributeError):
+    c.train.epochs = 3
+  with pytest.raises(TypeError):
+    c.train.steps = 'many'
+  with pytest.raises(TypeError):
+    c.data.size = 512
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'),
+  [
+    ('parallel.mode', 'xmap'),
+    ('data.name', 'cbis'),
+    ('data.reader', 'torch'),
+    ('data.window', 'sigmoid'),
+    ('data.bits', 12),
+    ('data.size', (512,)),
+    ('data.size', (512, 256, 1)),
+    ('data.size', (8, 256)),
+    ('data.size', (512, 10_000)),
+    ('data.size', ('512', '256')),
+    ('data.size', (512.5, 256)),
+    ('data.split', 'random'),
+    ('data.folds', 1),
+    ('data.fold', 4),
+    ('data.fold', -1),
+    ('data.target', 'biopsy'),
+    ('data.positives_per_batch', 32),
+    ('data.positives_per_batch', -1),
+    ('data.threads', 0),
+    ('augment.flip_vertical', 1.5),
+    ('augment.scale', -0.1),
+    ('augment.contrast', float('nan')),
+    ('model.pool', 'median'),
+    ('model.width', 0.0),
+    ('model.dropout', -0.1),
+    ('model.metadata', ('age', 'age')),
+    ('model.metadata', ('weight',)),
+    ('train.steps', 0),
+    ('train.dtype', 'float16'),
+    ('loss.positive_weight', 0.0),
+    ('optim.clip_norm', float('inf')),
+    ('loss.label_smoothing', 2.0),
+    ('optim.learning_rate', 0.0),
+    ('optim.learning_rate', float('nan')),
+    ('optim.learning_rate', float('inf')),
+    ('optim.schedule', 'step'),
+    ('optim.warmup_steps', -1),
+    ('eval.aggregate', 'median'),
+    ('eval.bootstrap', -1),
+  ],
+)
+def test_a_bad_value_is_named_with_its_field(field, value):
+  c = config.default()
+  _set(c, field, value)
+  with pytest.raises(errors.ConfigError) as caught:
+    config.validate(c)
+  message = str(caught.value)
+  assert f'{field}={value!r}: ' in message and '\n' not in message
+
+
+@pytest.mark.parametrize(
+  'column',
+  sorted(set(schema.TRAIN_COLUMNS) - set(schema.TEST_COLUMNS)),
+)
+def test_columns_that_leak_the_label_are_refused_as_inputs(column):
+  c = config.default()
+  c.model.metadata = ('age', column)
+  with pytest.raises(errors.ConfigError, match=f'{column}.* leak the label'):
+    config.validate(c)
+
+
+def test_all_legal_metadata_is_accepted():
+  c = config.default()
+  c.model.metadata = schema.METADATA_COLUMNS
+  config.validate(c)
+
+
+def test_all_errors_are_found_at_once():
+  c = config.default()
+  c.train.steps = 0
+  c.model.pool = 'median'
+  c.data.fold = 7
+  with pytest.raises(errors.ConfigError) as caught:
+    config.validate(c)
+  for field in ('train.steps=0', "model.pool='median'", 'data.fold=7'):
+    assert field in str(caught.value)
+
+
+@pytest.mark.parametrize('split', ['site', 'machine'])
+def test_holding_out_needs_an_id(split):
+  c = config.default()
+  c.data.split = split
+  with pytest.raises(errors.ConfigError, match=r'data\.held_out=-1'):
+    config.validate(c)
+  c.data.held_out = 2
+  config.validate(c)
+
+
+def test_a_table_without_images_takes_the_metadata_model_alone():
+  c = config.default()
+  c.data.name = 'csv'
+  with pytest.raises(errors.ConfigError, match='choose meta'):
+    config.validate(c)
+  c.model.name = 'meta'
+  with pytest.raises(errors.ConfigError, match='at least one column'):
+    config.validate(c)
+  c.model.metadata = ('age',)
+  config.validate(c)
+
+
+def test_a_file_of_differences_is_loaded(tmp_path):
+  path = tmp_path / 'mine.py'
+  path.write_text(
+    'from rsna_jax import config\n'
+    'def get_config():\n'
+    '  c = config.default()\n'
+    '  c.train.steps = 7\n'
+    '  return c\n'
+  )
+  assert config.load(path).train.steps == 7
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('def get_config(:\n', 'SyntaxError'),
+    ('x = 1\n', 'get_config'),
+    ('def get_config():\n  return {}\n', 'default'),
+    ('import no_such_module\n', 'no_such_module'),
+    (
+      'from rsna_jax import config\n'
+      'def get_config():\n  c = config.default()\n  c.tran.steps = 1\n',
+      'tran',
+    ),
+    (
+      'from rsna_jax import config\n'
+      'def get_config():\n  c = config.default()\n  c.seed = "a"\n',
+      'seed',
+    ),
+  ],
+)
+def test_a_config_that_does_not_run_is_one_line(tmp_path, text, message):
+  path = tmp_path / 'mine.py'
+  path.write_text(text)
+  with pytest.raises(errors.ConfigError) as caught:
+    config.load(path)
+  assert str(path) in str(caught.value) and message in str(caught.value)
+  assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('name', ['nothing.py', 'folder', 'config.txt'])
+def test_what_is_no_config_file_is_named(tmp_path, name):
+  (tmp_path / 'folder').mkdir()
+  (tmp_path / 'config.txt').write_text('')
+  with pytest.raises(errors.ConfigError, match=name):
+    config.load(tmp_path / name)
+
+
+def test_json_brings_back_the_same_config():
+  c = config.default()
+  c.data.size = (128, 64)
+  c.model.metadata = ('age', 'view')
+  c.optim.learning_rate = 1 / 3
+  again = config.from_json(config.to_json(c))
+  assert again.to_dict() == c.to_dict() and again.is_locked
+  assert isinstance(again.data.size, tuple)
+
+
+def test_fields_that_an_old_file_lacks_keep_their_defaults():
+  c = config.from_json('{"train": {"steps": 3}}')
+  assert c.train.steps == 3 and c.data.folds == config.default().data.folds
+
+
+@pytest.mark.parametrize(
+  'value',
+  [
+    '{',
+    '[1]',
+    'null',
+    '3',
+    '"text"',
+    json.dumps({'epochs': 3}),
+    json.dumps({'train': {'epochs': 3}}),
+    json.dumps({'train': {'steps': 'many'}}),
+    json.dumps({'train': 5}),
+    json.dumps({'seed': {'a': 1}}),
+  ],
+)
+def test_json_of_something_else_is_refused(value):
+  with pytest.raises(
+    errors.ConfigError, match=r'^run/config\.json: '
+  ) as caught:
+    config.from_json(value, 'run/config.json')
+  assert '\n' not in str(caught.value)
