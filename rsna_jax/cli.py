@@ -18,7 +18,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _main(argv: Sequence[str] | None) -> int | None:
-  options = _parser().parse_args(argv)
+  parser = _parser()
+  options, rest = parser.parse_known_args(argv)
+  # Fields of a config are for its own parser.
+  if hasattr(options, 'folds'):
+    options.fields = rest
+  elif rest:
+    parser.error(f'unrecognized arguments: {" ".join(rest)}')
   return options.run(options)
 
 
@@ -74,16 +80,14 @@ def _parser() -> argparse.ArgumentParser:
   _checkpoint_option(verb)
   verb.set_defaults(run=_evaluate)
 
-  verb = _verb(verbs, 'crossvalidate', 'train folds and pool their answers')
+  verb = _verb(
+    verbs,
+    'crossvalidate',
+    'train folds and pool their answers; takes --config.FIELD=VALUE as well',
+  )
   verb.add_argument('--config', required=True, help='configs/NAME.py')
   verb.add_argument('--folds', default='0,1,2,3', help='as in 0,1,2,3')
   verb.add_argument('--workdir', required=True)
-  verb.add_argument(
-    'fields',
-    nargs='*',
-    metavar='--config.FIELD=VALUE',
-    help='changes of the config',
-  )
   verb.set_defaults(run=_crossvalidate)
 
   verb = _verb(verbs, 'predict', 'predict files, folders or an RSNA layout')

@@ -57,7 +57,8 @@ def parse(argv: list[str]) -> flags.FlagValues:
   """
   # A set of flags of our own: the global one holds those of every library.
   values = flags.FlagValues()
-  config_flags.DEFINE_config_file('config', flag_values=values)
+  # The overrides are looked for in sys_argv, whatever is parsed later.
+  config_flags.DEFINE_config_file('config', flag_values=values, sys_argv=argv)
   flags.DEFINE_string('workdir', None, 'run directory', flag_values=values)
   flags.DEFINE_enum(
     'mode', 'train', ['train', 'evaluate'], 'what to do', flag_values=values
@@ -94,7 +95,13 @@ def parse(argv: list[str]) -> flags.FlagValues:
     ) from error
   if len(rest) > 1:
     raise errors.ConfigError(f'{rest[1]!r}: not an option; {_USAGE}')
-  if values.config is None:
+  try:
+    given = values.config is not None and values.config.to_dict()
+  except OSError as error:
+    # What went wrong with the file is the last line of a long account.
+    text = str(error).strip().splitlines()[-1].strip()
+    raise errors.ConfigError(f'--config: {text}') from error
+  if not given:
     raise errors.ConfigError(f'--config is missing; {_USAGE}')
   if not values.workdir:
     raise errors.ConfigError(f'--workdir is missing; {_USAGE}')

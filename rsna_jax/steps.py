@@ -174,7 +174,7 @@ def train_step(
   )
   metrics = {
     'loss': value,
-    'grad_norm': optax.global_norm(gradient),
+    'grad_norm': optax.tree.norm(gradient),
     'weight': count,
   }
   return state, metrics

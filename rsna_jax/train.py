@@ -59,6 +59,8 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
   """
   workdir = pathlib.Path(workdir)
   config_lib.validate(c)
+  # Unknown names are answered before anything is read or written.
+  evaluate.create_model(c), losses.create(c), optim.create(c)
   with run_lib.lock(workdir):
     return _train(c, workdir)
 

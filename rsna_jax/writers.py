@@ -9,6 +9,7 @@ import json
 import math
 import os
 import pathlib
+import time
 from collections.abc import Mapping
 
 import jax
@@ -60,11 +61,12 @@ class Writer:
       files.write_text(self._path, text)
     self._file = self._path.open('a', encoding='utf-8', buffering=1)
     # purge_step hides the events of later steps that older files hold. The
-    # suffix, since a file's name has whole seconds and a restart may be quick.
+    # suffix, since names have whole seconds, and a quick restart would replace
+    # the file before it.
     self._events = tensorboardX.SummaryWriter(
       logdir=str(self._workdir),
       purge_step=step + 1 if records else None,
-      filename_suffix=f'.{os.getpid()}',
+      filename_suffix=f'.{time.time_ns()}',
     )
 
   def scalars(

@@ -20,7 +20,7 @@ sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
   fi
   wanted="$("$python" --version) $extras $(cat setup.py constraints.txt \
     | cksum)"
-  stamp=.venv/rsna_jax_stamp
+  stamp=.venv/rsna_jax_stamp_$extras
   if [ -x .venv/bin/python ] && [ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ]
   then
     echo "using the environment in .venv"

@@ -32,14 +32,15 @@ def apply(
     return images
 
   def one(image_HxW, key):
-    keys = jax.random.split(key, 3)
-    flip = jax.random.bernoulli(keys[0], options.flip_vertical)
+    # One draw for all: each call of a generator is slow to compile.
+    draws = jax.random.uniform(key, (7,), minval=-1.0, maxval=1.0)
+    flip = (draws[0] + 1) / 2 < options.flip_vertical
     if geometry:
-      matrix = _random_affine(keys[1], image_HxW.shape, flip, options)
+      matrix = _affine(draws[1:5], image_HxW.shape, flip, options)
       image_HxW = resample(image_HxW, matrix)
     elif options.flip_vertical:
       image_HxW = jnp.where(flip, image_HxW[::-1], image_HxW)
-    return _random_tone(keys[2], image_HxW, options) if tone else image_HxW
+    return _tone(draws[5:], image_HxW, options) if tone else image_HxW
 
   return jax.vmap(one)(images[..., 0].astype(jnp.float32), keys)[..., None]
 
@@ -73,10 +74,9 @@ def resample(image_HxW: jax.Array, matrix: jax.Array) -> jax.Array:
   return upper * (1 - y) + lower * y
 
 
-def _random_affine(key, shape, flip, options) -> jax.Array:
+def _affine(draws, shape, flip, options) -> jax.Array:
   """(2, 3) matrix of `resample`: about the centre, then shifted."""
   height, width = shape
-  draws = jax.random.uniform(key, (4,), minval=-1.0, maxval=1.0)
   angle = jnp.deg2rad(draws[0] * options.rotation_deg)
   zoom = 1 / (1 + draws[1] * options.scale)
   cos, sin = jnp.cos(angle) * zoom, jnp.sin(angle) * zoom
@@ -90,9 +90,8 @@ def _random_affine(key, shape, flip, options) -> jax.Array:
   return jnp.concatenate([linear, (offset + shift)[:, None]], axis=1)
 
 
-def _random_tone(key, image_HxW, options) -> jax.Array:
+def _tone(draws, image_HxW, options) -> jax.Array:
   """Contrast about the mean of what is not dark, then brightness."""
-  draws = jax.random.uniform(key, (2,), minval=-1.0, maxval=1.0)
   light = jnp.clip(image_HxW / _DARK, 0.0, 1.0)
   mean = jnp.sum(image_HxW * light) / jnp.maximum(jnp.sum(light), 1e-6)
   change = (image_HxW - mean) * draws[0] * options.contrast

@@ -136,11 +136,13 @@ def decode_rle(data: bytes, frame: Frame) -> np.ndarray:
   if count != planes:
     raise CodestreamError(f'RLE of {count} segments, {planes} were expected')
   ends = [*offsets[1:planes], len(data)]
-  pixels = np.empty((size, planes), np.uint8)
-  for plane, (start, end) in enumerate(zip(offsets, ends, strict=False)):
+  segments = list(zip(offsets, ends, strict=False))
+  for start, end in segments:
     # Two bytes of PackBits are 128 bytes of image at the most.
     if not 64 <= start < end <= len(data) or 64 * (end - start) < size:
       raise CodestreamError('an RLE segment is cut short')
+  pixels = np.empty((size, planes), np.uint8)
+  for plane, (start, end) in enumerate(segments):
     try:
       decoded = _unpack_bits(data[start:end], size)
     except (RuntimeError, ValueError, TypeError) as error:
@@ -285,8 +287,6 @@ def _check_tile_parts(stream: bytes) -> bytes:
           return end
         break
       length = part - 2
-      if part < 14:
-        break
     if length < 2:
       break
     position += 2 + length

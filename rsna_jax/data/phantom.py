@@ -4,13 +4,11 @@ The embedded data of the quick start and of the tests: what is in every image
 is known, and nothing has to be downloaded.
 """
 
-import collections.abc
 import concurrent.futures
 import csv
 import dataclasses
 import io
 import json
-import math
 import multiprocessing
 import os
 import pathlib
@@ -18,43 +16,17 @@ import shutil
 import signal
 import threading
 
-import numpy as np
-
 from rsna_jax import errors, files, schema
-from rsna_jax.data import phantom_dicom, phantom_image
+from rsna_jax.data import phantom_patient, progress
 
 # Changes whenever the same parameters would give other files.
 GENERATOR = 1
 TEST_SHARE = 0.12
-MAX_PATIENTS = 40_000
-_DENSITY_SHARES = (0.13, 0.41, 0.36, 0.10)
-_EXTRA_VIEWS = ('ML', 'AT', 'LM', 'LMO')
 _DONE = 'phantom.json'
 _PARTS = '.phantom_parts'
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Phantom:
-  """One image: its row (`schema.TRAIN_COLUMNS`, as text for a CSV), (rows,
-  cols) uint16 stored values, machine, true density 1 to 4, the side of the
-  chest wall and the lesions in pixels of the image."""
-
-  row: dict
-  pixels: np.ndarray
-  machine: phantom_dicom.Machine
-  density: int
-  chest_side: str
-  findings: tuple[phantom_image.Finding, ...]
-
-  def encode(self) -> bytes:
-    """The bytes of the DICOM file."""
-    return phantom_dicom.encode(
-      self.pixels,
-      self.machine,
-      patient_id=self.row['patient_id'],
-      image_id=self.row['image_id'],
-      laterality=self.row['laterality'],
-    )
+generate = phantom_patient.generate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,126 +39,6 @@ class Written:
   reused: bool
 
 
-def generate(
-  index: int,
-  *,
-  seed: int = 0,
-  split: str = 'train',
-  prevalence: float = 0.25,
-  scale: float = 1.0,
-) -> list[Phantom]:
-  """Makes all images of one patient, from (seed, split, index) alone.
-
-  Args:
-    index: number of the patient in its split.
-    seed: of the set.
-    split: 'train' or 'test'.
-    prevalence: share of patients who have cancer, in one breast.
-    scale: factor of the size of the images; 1 is about 1100x900.
-
-  Returns:
-    4 to 8 phantoms, left breast first.
-  """
-  number = index + (MAX_PATIENTS if split == 'test' else 0)
-  rng = _stream(seed, number, 0)
-  salt = 100 if split == 'test' else 0
-  # Spread evenly rather than drawn, so that a small set holds every kind.
-  start = index * prevalence + _offset(seed, salt + 1)
-  cancer = math.floor(start + prevalence) > math.floor(start)
-  kind = ('mass', 'calcifications')[math.floor(start) % 2]
-  machine_id = _machine(_even(index, seed, salt + 2, 0.6180339887))
-  machine = phantom_dicom.MACHINES[machine_id]
-  age = rng.normal(58, 10) + 4 * cancer
-  age_text = str(int(np.clip(round(age), 26, 89)))
-  if _even(index, seed, salt + 3, 0.7320508076) < 0.03:
-    age_text = ''
-  density = 1 + int(rng.choice(4, p=_DENSITY_SHARES))
-  implant = bool(machine.site_id == 1 and rng.uniform() < 0.04)
-  turned = bool(rng.uniform() < machine.turned)
-  size, reach = rng.uniform(size=2)
-  cancer_side = rng.integers(2)
-  patient_id = 10_000 + (number * 7_919 + _offset(seed, 4, 55_333)) % 55_333
-
-  made = []
-  for breast, laterality in enumerate(schema.LATERALITIES):
-    sick = bool(cancer and breast == cancer_side)
-    anatomy = phantom_image.Anatomy(
-      density=density,
-      size=float(np.clip(size + rng.normal(0, 0.05), 0, 1)),
-      reach=float(np.clip(reach + rng.normal(0, 0.05), 0, 1)),
-      glandular=rng.uniform(-0.2, 0.2),
-      lesion=kind if sick else '',
-      lesion_depth=rng.uniform(0.3, 0.8),
-      lesion_size=rng.uniform(0.030, 0.045),
-      cysts=int(rng.choice(3, p=(0.6, 0.3, 0.1))),
-      coarse=int(rng.choice(3, p=(0.65, 0.25, 0.1))),
-      vessels=int(rng.integers(0, 3)),
-      implant=implant,
-    )
-    labels = _labels(anatomy, machine.site_id, rng)
-    for view in _views(rng):
-      image_number = len(made)
-      repeat = view in [
-        m.row['view'] for m in made if m.row['laterality'] == laterality
-      ]
-      tissue = 1 + breast * 16 + schema.VIEWS.index(view)
-      own = _stream(seed, number, 64 + image_number)
-      picture = phantom_image.render(
-        anatomy,
-        view=view,
-        shape=tuple(round(n * scale) for n in machine.size),
-        rng=_stream(seed, number, tissue),
-        noise_rng=own,
-        noise=machine.noise,
-        shift=own.uniform(0.005, 0.03) if repeat else 0.0,
-      )
-      chest_left = (laterality == 'L') != turned
-      chest_side = 'left' if chest_left else 'right'
-      labelled = own.uniform() < machine.labels
-      pixels = phantom_dicom.stored_values(
-        picture.values,
-        picture.breast,
-        machine,
-        chest_side=chest_side,
-        label=f'{laterality}-{view}' if labelled else '',
-        rng=own,
-      )
-      width = pixels.shape[1]
-      findings = tuple(
-        f if chest_left else dataclasses.replace(f, x=width - f.x)
-        for f in picture.findings
-      )
-      count = number * 32 + image_number
-      image_id = 1 + (count * 1_000_000_007 + _offset(seed, 5, 2**31 - 1)) % (
-        2**31 - 1
-      )
-      row = {
-        'site_id': machine.site_id,
-        'patient_id': patient_id,
-        'image_id': image_id,
-        'laterality': laterality,
-        'view': view,
-        'age': age_text,
-        'implant': int(implant),
-        'density': schema.DENSITIES[density - 1]
-        if machine.site_id == 1
-        else '',
-        'machine_id': machine_id,
-        **labels,
-      }
-      made.append(
-        Phantom(
-          row={name: row[name] for name in schema.TRAIN_COLUMNS},
-          pixels=pixels,
-          machine=machine,
-          density=density,
-          chest_side=chest_side,
-          findings=findings,
-        )
-      )
-  return made
-
-
 def write(
   out: str | os.PathLike,
   *,
@@ -195,7 +47,6 @@ def write(
   scale: float = 1.0,
   prevalence: float = 0.25,
   workers: int = 1,
-  progress: collections.abc.Callable[[int, int], None] | None = None,
 ) -> Written:
   """Writes phantoms in the RSNA layout, or finds that they are there.
 
@@ -211,18 +62,19 @@ def write(
     scale: factor of the size of the images; 1 is about 1100x900.
     prevalence: share of patients who have cancer, in one breast.
     workers: processes.
-    progress: is called with the numbers of patients done and of all.
 
   Raises:
     errors.ConfigError: a parameter out of range.
     errors.DataError: `out` holds something else.
   """
   out = pathlib.Path(out)
-  parameters = _parameters(patients, seed, scale, prevalence)
+  parameters = _parameters(patients, seed, scale, prevalence, workers)
   tests = max(1, round(TEST_SHARE * patients))
   total = patients + tests
   done = _check_folder(out, parameters)
   if done is not None:
+    shutil.rmtree(out / _PARTS, ignore_errors=True)
+    print(f'{out}: holds this phantom already, {done} images')
     return Written(out=out, patients=total, images=done, reused=True)
 
   parts = out / _PARTS
@@ -233,28 +85,32 @@ def write(
     for split, count in (('train', patients), ('test', tests))
     for index in range(count)
   ]
-  if workers == 1:
-    for count, job in enumerate(jobs, 1):
-      _write_patient(job)
-      if progress is not None:
-        progress(count, total)
-  else:
-    _in_processes(jobs, workers, progress)
+  with progress.Progress(total, 'phantom', 'patients') as bar:
+    if workers == 1:
+      for job in jobs:
+        _write_patient(job)
+        bar.advance()
+    else:
+      _in_processes(jobs, workers, bar)
   records = [
     record for _, job in jobs for record in json.loads(_part(out, job))
   ]
   _write_tables(out, records)
+  for stray in out.rglob('.*.tmp'):  # Of a call that was killed.
+    stray.unlink()
   files.write_json(out / _DONE, {**parameters, 'images': len(records)})
   shutil.rmtree(parts)
+  print(f'{out}: {total} patients, {len(records)} images')
   return Written(out=out, patients=total, images=len(records), reused=False)
 
 
-def _parameters(patients, seed, scale, prevalence):
+def _parameters(patients, seed, scale, prevalence, workers):
   for name, value, low, high in (
-    ('patients', patients, 1, MAX_PATIENTS),
+    ('patients', patients, 1, phantom_patient.MAX_PATIENTS),
     ('seed', seed, 0, 2**63 - 1),
     ('scale', scale, 0.1, 8),
     ('prevalence', prevalence, 0, 1),
+    ('workers', workers, 1, 1024),
   ):
     if not low <= value <= high:
       raise errors.ConfigError(f'{name}={value!r}: from {low} to {high}')
@@ -275,7 +131,7 @@ def _check_folder(out, parameters):
   """Number of images if the phantom is there; None if it is to be written."""
   if out.exists() and not out.is_dir():
     raise errors.DataError(f'{out}: is a file; name a folder for the phantom')
-  if not out.exists() or not any(out.iterdir()):
+  if not out.exists() or {path.name for path in out.iterdir()} <= {_PARTS}:
     return None
   for marker in (out / _DONE, out / _PARTS / _DONE):
     try:
@@ -293,7 +149,9 @@ def _check_folder(out, parameters):
         f'{out}: holds another phantom ({differs}); remove it, or name '
         'another folder'
       )
-    return images if images and _count(out) == images else None
+    if images and _count(out) == images:
+      return images
+    return None
   raise errors.DataError(
     f'{out}: is not empty and holds no phantom; name a new folder'
   )
@@ -332,7 +190,7 @@ def _write_patient(job):
     ):
       return
   record = []
-  for phantom in generate(**options):
+  for phantom in phantom_patient.generate(**options):
     path = _image_path(out, options['split'], phantom.row)
     files.write_bytes(path, phantom.encode())
     record.append(
@@ -354,19 +212,16 @@ def _part(out, options):
   return _part_path(out, options).read_text('utf-8')
 
 
-def _in_processes(jobs, workers, progress):
+def _in_processes(jobs, workers, bar):
   context = multiprocessing.get_context('spawn')
   with concurrent.futures.ProcessPoolExecutor(
-    workers, mp_context=context, initializer=_start_worker
+    min(workers, len(jobs)), mp_context=context, initializer=_start_worker
   ) as pool:
     try:
       futures = [pool.submit(_write_patient, job) for job in jobs]
-      for count, future in enumerate(
-        concurrent.futures.as_completed(futures), 1
-      ):
+      for future in concurrent.futures.as_completed(futures):
         future.result()
-        if progress is not None:
-          progress(count, len(jobs))
+        bar.advance()
     except BaseException:
       pool.shutdown(cancel_futures=True)
       raise
@@ -439,63 +294,3 @@ def _write_csv(path, columns, rows):
 
 def _prediction_id(row):
   return f'{row["patient_id"]}_{row["laterality"]}'
-
-
-def _views(rng):
-  """CC and MLO; some breasts have one of them twice, or an extra view."""
-  views = ['CC', 'MLO']
-  if rng.uniform() < 0.15:
-    views.append(views[rng.integers(2)])
-  if rng.uniform() < 0.06:
-    views.append(_EXTRA_VIEWS[rng.choice(4, p=(0.4, 0.35, 0.2, 0.05))])
-  return views
-
-
-def _labels(anatomy, site_id, rng):
-  """The columns that go with a breast's finding, as the RSNA set has them."""
-  draws = rng.uniform(size=3)
-  sick = bool(anatomy.lesion)
-  labels = {
-    'cancer': int(sick),
-    'biopsy': int(sick),
-    'invasive': int(sick and draws[0] < 0.7),
-    'BIRADS': '0' if sick and site_id == 1 else '',
-    'difficult_negative_case': False,
-  }
-  if sick:
-    return labels
-  if draws[0] < (0.35 if anatomy.cysts or anatomy.coarse else 0.03):
-    labels['difficult_negative_case'] = True
-    labels['biopsy'] = int(draws[1] < (0.33 if site_id == 1 else 0.05))
-    # Site 2 leaves BI-RADS out where there was a biopsy.
-    labels['BIRADS'] = '' if site_id == 2 and labels['biopsy'] else '0'
-  elif site_id == 1 and draws[1] < 0.76:
-    labels['BIRADS'] = '1' if draws[2] < 0.87 else '2'
-  return labels
-
-
-def _machine(share):
-  total = 0.0
-  for machine_id, machine in phantom_dicom.MACHINES.items():
-    total += machine.weight
-    if share < total:
-      return machine_id
-  return machine_id
-
-
-def _stream(seed, number, stream):
-  """One of a patient's independent streams of random numbers."""
-  return np.random.Generator(
-    np.random.Philox(key=[seed, number], counter=[0, 0, 0, stream])
-  )
-
-
-def _offset(seed, salt, below=None):
-  """A number of the set: in [0, 1), or an integer below `below`."""
-  rng = _stream(seed, 2**40, salt)
-  return float(rng.uniform()) if below is None else int(rng.integers(below))
-
-
-def _even(index, seed, salt, step):
-  """The index-th of numbers that fill [0, 1) evenly."""
-  return (index * step + _offset(seed, salt)) % 1.0

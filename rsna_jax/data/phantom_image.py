@@ -10,6 +10,8 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
+from rsna_jax.data import phantom_fields, phantom_lesions
+
 # Share of the breast that is fibroglandular, for density 1 to 4.
 GLANDULAR_SHARE = {1: 0.05, 2: 0.18, 3: 0.4, 4: 0.68}
 _OBLIQUE = ('MLO', 'ML', 'LM', 'LMO', 'AT')
@@ -99,24 +101,26 @@ def render(
   skin = np.exp(-(((edge - 0.006) / 0.004) ** 2))
   values = 0.07 + 0.05 * skin + thick * (0.12 + tissue)
   if muscle is not None:
-    streaks = _noise(rng, low, 2.0, cutoff=50)
-    body = _step(muscle / 0.01) * (0.26 + 0.03 * streaks + 0.3 * muscle)
+    streaks = phantom_fields.noise(rng, low, 2.0, cutoff=50)
+    body = phantom_fields.step(muscle / 0.01) * (
+      0.26 + 0.03 * streaks + 0.3 * muscle
+    )
     values = values + body * thick
   if anatomy.implant:
     inside = 1 - np.hypot(
       (x + 0.02) / (0.55 * nipple[1]), (y - nipple[0]) / 0.2
     )
-    values = np.maximum(values, 0.62 * _step(inside / 0.03))
-  values = values * _step(edge / 0.0015)
-  full = _resize(values, shape)
-  breast = _resize(edge, shape, Image.Resampling.BILINEAR) > 0
+    values = np.maximum(values, 0.62 * phantom_fields.step(inside / 0.03))
+  values = values * phantom_fields.step(edge / 0.0015)
+  full = phantom_fields.resize(values, shape)
+  breast = phantom_fields.resize(edge, shape, Image.Resampling.BILINEAR) > 0
 
   places = _places(anatomy, edge, muscle, nipple, rng)
   findings = []
   for kind, radius, target in places:
     spot = _choose(edge, muscle, nipple, radius, target, anatomy, rng)
     row, col = 2.0 * spot[0] + 1, 2.0 * spot[1] + 1
-    _LESIONS[kind](full, row, col, radius * rows, rng)
+    phantom_lesions.DRAW[kind](full, row, col, radius * rows, rng)
     if kind in ('mass', 'calcifications'):
       findings.append(
         Finding(kind=kind, x=float(col), y=float(row), radius=radius * rows)
@@ -187,24 +191,30 @@ def _tissue(anatomy, y, x, edge, muscle, nipple, rng):
   along = (nipple[1] - x) / nipple[1]
   across = (y - nipple[0]) / 0.22
   cone = -(((along - 0.42) / 0.34) ** 2) - across**2
-  fine = _noise(rng, shape, 1.5)
-  cloud = _noise(rng, shape, 3.0, cutoff=60)
+  fine = phantom_fields.noise(rng, shape, 1.5)
+  cloud = phantom_fields.noise(rng, shape, 3.0, cutoff=60)
   score = cloud + 1.3 * cone + 0.2 * fine
   share = GLANDULAR_SHARE[anatomy.density] * (1 + anatomy.glandular)
   level = np.quantile(score[inside][::7], 1 - min(share, 0.9))
-  gland = _step((score - level) / 0.5)
+  gland = phantom_fields.step((score - level) / 0.5)
   if muscle is not None:
-    gland *= _step(-muscle / 0.01)
+    gland *= phantom_fields.step(-muscle / 0.01)
   # Ducts run to the nipple: noise in polar coordinates about it.
   back, up = nipple[1] + 0.03 - x, y - nipple[0]
-  table = _noise(rng, (256, 256), 2.0, cutoff=40)
+  table = phantom_fields.noise(rng, (256, 256), 2.0, cutoff=40)
   ducts = table[
     (np.arctan2(up, back) * (256 / np.pi)).astype(np.int32) & 255,
     (np.hypot(up, back) * 70).astype(np.int32) & 255,
   ]
-  threads = _ridge(_noise(rng, shape, 1.2, cutoff=26), 0.14)
-  ligaments = _ridge(_noise(rng, shape, 2.0, cutoff=14) + 0.25 * fine, 0.12)
-  fibres = 0.07 * ligaments + 0.08 * threads + 0.05 * _ridge(ducts, 0.2)
+  threads = phantom_fields.ridge(
+    phantom_fields.noise(rng, shape, 1.2, cutoff=26), 0.14
+  )
+  ligaments = phantom_fields.ridge(
+    phantom_fields.noise(rng, shape, 2.0, cutoff=14) + 0.25 * fine, 0.12
+  )
+  fibres = (
+    0.07 * ligaments + 0.08 * threads + 0.05 * phantom_fields.ridge(ducts, 0.2)
+  )
   return (
     gland * (0.13 + 0.02 * ducts + 0.02 * fine)
     + (0.5 + 0.8 * gland) * fibres
@@ -221,7 +231,9 @@ def _vessel(y, x, nipple, rng):
   path = path + wave * np.sin(x * rng.uniform(18, 40) + rng.uniform(0, 6))
   near = np.exp(-(((y - path) / rng.uniform(0.0025, 0.004)) ** 2))
   stop = rng.uniform(0.5, 0.8) * nipple[1]
-  return (0.09 * near * _step((stop - x) / 0.02)).astype(np.float32)
+  return (0.09 * near * phantom_fields.step((stop - x) / 0.02)).astype(
+    np.float32
+  )
 
 
 def _places(anatomy, edge, muscle, nipple, rng):
@@ -259,113 +271,3 @@ def _choose(edge, muscle, nipple, radius, target, anatomy, rng):
   far = np.hypot(rows[picks] * step - nipple[0], cols[picks] * step - nipple[1])
   best = picks[np.argmin(np.abs(far - target))]
   return rows[best], cols[best]
-
-
-def _window(image, row, col, reach):
-  """A view of the image about a place, and its offsets in pixels."""
-  top, left = max(int(row - reach), 0), max(int(col - reach), 0)
-  part = image[top : int(row + reach) + 1, left : int(col + reach) + 1]
-  dy = (np.arange(part.shape[0], dtype=np.float32) + (top + 0.5 - row))[:, None]
-  dx = (np.arange(part.shape[1], dtype=np.float32) + (left + 0.5 - col))[None]
-  return part, dy, dx
-
-
-def _draw_mass(image, row, col, radius, rng):
-  """An irregular bright body with spicules: what cancer looks like."""
-  part, dy, dx = _window(image, row, col, 3 * radius)
-  far = np.hypot(dy, dx) / radius
-  angle = np.arctan2(dy, dx)
-  border = sum(
-    rng.uniform(0.4, 1) * np.cos(n * angle + rng.uniform(0, 6.28))
-    for n in (2, 3, 5, 7)
-  )
-  body = _step((0.85 + 0.11 * border - far) / 0.10)
-  rays = np.zeros_like(part)
-  for _ in range(rng.integers(12, 19)):
-    turn = angle - rng.uniform(-np.pi, np.pi) - 0.1 * rng.normal() * far
-    turn = (turn + np.pi) % (2 * np.pi) - np.pi
-    width = 0.055 * (1.6 - 0.4 * np.minimum(far, 3))
-    ray = np.exp(-((turn * far / np.maximum(width, 0.03)) ** 2))
-    ray *= _step((rng.uniform(1.5, 2.5) - far) / 0.15) * (np.abs(turn) < 1.5)
-    rays = np.maximum(rays, ray)
-  part += rng.uniform(0.26, 0.34) * np.maximum(body, 0.6 * rays)
-
-
-def _draw_calcifications(image, row, col, radius, rng):
-  """A cluster of bright dots of different size: the other look of cancer."""
-  for _ in range(rng.integers(18, 29)):
-    far, turn = radius * np.sqrt(rng.uniform()), rng.uniform(0, 6.28)
-    size = radius * rng.uniform(0.07, 0.12)
-    part, dy, dx = _window(
-      image, row + far * np.sin(turn), col + far * np.cos(turn), 3 * size + 2
-    )
-    stretch = rng.uniform(0.7, 1.4)
-    shape = np.hypot(dy * stretch, dx / stretch) / size
-    part += rng.uniform(0.35, 0.55) * _step((1 - shape) / 0.2)
-
-
-def _draw_cyst(image, row, col, radius, rng):
-  """A smooth round body: as bright as a mass, and benign."""
-  part, dy, dx = _window(image, row, col, 2 * radius)
-  stretch = rng.uniform(0.88, 1.13)
-  far = np.hypot(dy * stretch, dx / stretch) / radius
-  part += rng.uniform(0.12, 0.24) * _step((0.95 - far) / 0.16)
-
-
-def _draw_coarse(image, row, col, radius, rng):
-  """One large calcification, brighter than any lesion, and benign."""
-  part, dy, dx = _window(image, row, col, 2 * radius + 2)
-  far = np.hypot(dy, dx) / radius
-  part += rng.uniform(0.45, 0.65) * _step((1 - far) / 0.15)
-
-
-_LESIONS = {
-  'mass': _draw_mass,
-  'calcifications': _draw_calcifications,
-  'cyst': _draw_cyst,
-  'coarse': _draw_coarse,
-}
-
-
-def _noise(rng, shape, beta, cutoff=None):
-  """Periodic Gaussian noise, mean 0, deviation 1.
-
-  Its spectrum is 1/f^beta (of the amplitude: beta/2), with nothing above
-  `cutoff` cycles a height, where one is given.
-  """
-  if cutoff is not None and 6 * cutoff < shape[0]:
-    # Slow noise is drawn on a coarse grid and enlarged: a third of the time.
-    coarse = (3 * cutoff, -(-3 * cutoff * shape[1] // shape[0]))
-    field = Image.fromarray(_noise(rng, coarse, beta, cutoff))
-    return np.array(
-      field.resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
-    )
-  white = np.fft.rfft2(rng.standard_normal(shape, np.float32))
-  fy = np.fft.fftfreq(shape[0])[:, None] * shape[0]
-  fx = np.fft.rfftfreq(shape[1])[None, :] * shape[0]
-  f = np.hypot(fy, fx).astype(np.float32)
-  # Nothing slower than a third of the picture, or the noise is a gradient.
-  gain = np.maximum(f, 3) ** np.float32(-beta / 2)
-  if cutoff is not None:
-    gain *= np.exp(-((f / np.float32(cutoff)) ** 2))
-  gain[0, 0] = 0
-  field = np.fft.irfft2(white * gain, shape).astype(np.float32)
-  return field / field.std()
-
-
-def _ridge(field, width):
-  """Bright curves where a smooth field passes zero."""
-  return np.exp(-((field / np.float32(width)) ** 2))
-
-
-def _step(value):
-  """A smooth step from 0 to 1 about 0."""
-  return 0.5 * (1 + np.tanh(np.asarray(value, np.float32)))
-
-
-def _resize(field, shape, method=Image.Resampling.BICUBIC):
-  image = Image.fromarray(np.ascontiguousarray(field, np.float32))
-  size = (shape[1], shape[0])
-  # Twice the odd size is one pixel too many: cut it, do not squeeze.
-  box = (0, 0, shape[1] / 2, shape[0] / 2)
-  return np.array(image.resize(size, method, box=box))

@@ -18,7 +18,7 @@ from rsna_jax.data import breast, grey, mammogram, resize
 VERSION = 1
 MIN_SIDE = 64  # pixels; a smaller picture is no mammogram
 MAX_ASPECT = 8.0
-_SAMPLE = 1024  # pixels of the longer side that are looked at to find things
+_SAMPLE = 512  # pixels of the longer side that are looked at to find things
 
 
 class PreprocessError(errors.InputError):
@@ -40,10 +40,12 @@ class Spec:
   window: str = 'full'
 
   def __post_init__(self):
-    size = tuple(self.size)
+    size = tuple(self.size) if isinstance(self.size, list) else self.size
     object.__setattr__(self, 'size', size)
-    if len(size) != 2 or not all(
-      isinstance(n, int) and 16 <= n <= 8192 for n in size
+    if (
+      not isinstance(size, tuple)
+      or len(size) != 2
+      or not all(isinstance(n, int) and 16 <= n <= 8192 for n in size)
     ):
       raise PreprocessError(
         f'size={size}: two numbers from 16 to 8192, height and width'
@@ -165,12 +167,18 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
     min(width, max(1, round((right - left) * scale))),
   )
   crop = image.pixels[top:bottom, left:right]
-  values = show(resize.area(crop, fit))
-  if inverted and not image.photometric:
-    values = 1 - values
   padding = grey.padding_mask(image, crop)
   if padding is not None and padding.any():
-    values *= 1 - resize.area(padding, fit)
+    # Padding has a share in a pixel's area and no say in its value.
+    share = 1 - resize.area(padding, fit)
+    crop = np.where(padding, crop.dtype.type(0), crop)
+    values = show(resize.area(crop, fit) / np.maximum(share, 1e-6))
+  else:
+    share = 1.0
+    values = show(resize.area(crop, fit))
+  if inverted and not grey.is_inverted(image):
+    values = 1 - values
+  values *= share
   values *= _soft_mask(
     found.mask, (top, left, bottom, right), (rows, cols), fit
   )
@@ -211,8 +219,22 @@ def encode_png(pixels: np.ndarray) -> bytes:
 
 
 def decode_png(data: bytes) -> np.ndarray:
-  """(H, W) uint8 or uint16 of what `encode_png` wrote."""
-  return imagecodecs.png_decode(data)
+  """(H, W) uint8 or uint16 of what `encode_png` wrote.
+
+  Raises:
+    errors.DataError: damaged, or no greyscale PNG.
+  """
+  try:
+    pixels = imagecodecs.png_decode(data)
+  except (RuntimeError, ValueError, TypeError) as error:
+    raise errors.DataError(
+      f'damaged PNG of a prepared image ({error}); prepare the data again'
+    ) from error
+  if pixels.ndim != 2:
+    raise errors.DataError(
+      f'a prepared image of shape {pixels.shape}; prepare the data again'
+    )
+  return pixels
 
 
 def _check_size(image: mammogram.Mammogram) -> tuple[int, int]:

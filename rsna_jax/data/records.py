@@ -246,15 +246,17 @@ def _fields(
   Numbers that are not packed come as a span of one number.
   """
   while place < end:
-    key, place = _varint(data, place)
-    kind, start = key & 7, place
+    key, start = data[place], place + 1
+    if key >= 0x80:
+      key, start = _varint(data, place)
+    kind = key & 7
     if kind == 2:
-      length, start = _varint(data, place)
+      length, start = _varint(data, start)
       place = start + length
     elif kind == 0:
-      _, place = _varint(data, place)
+      _, place = _varint(data, start)
     elif kind == 5:
-      place += 4
+      place = start + 4
     else:
       raise ValueError(f'field of kind {kind} in an Example')
     if place > end:
@@ -263,13 +265,18 @@ def _fields(
 
 
 def _varint(data: bytes, place: int) -> tuple[int, int]:
-  value = shift = 0
-  while True:
-    if place >= len(data):
-      raise ValueError('an Example ends early')
-    byte = data[place]
+  try:
+    value = data[place]
     place += 1
-    value |= (byte & 0x7F) << shift
-    if byte < 0x80:
+    if value < 0x80:
       return value, place
-    shift += 7
+    value &= 0x7F
+    for shift in range(7, 70, 7):
+      byte = data[place]
+      place += 1
+      value |= (byte & 0x7F) << shift
+      if byte < 0x80:
+        return value, place
+  except IndexError as error:
+    raise ValueError('an Example ends early') from error
+  raise ValueError('a number in an Example does not end')

@@ -278,9 +278,7 @@ class _Child:
       code = self.process.wait(5)
     except subprocess.TimeoutExpired:
       return 'it closed its pipe'
-    if code < 0:
-      return signal.Signals(-code).name
-    return f'exit code {code}'
+    return signal.Signals(-code).name if code < 0 else f'exit code {code}'
 
 
 class _Unpickler(pickle.Unpickler):

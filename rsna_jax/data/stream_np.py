@@ -15,6 +15,8 @@ from rsna_jax import errors, schema
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, preprocess
 
+_NEVER = 2**62
+
 
 def batches(
   dataset: dataset_lib.Dataset,
@@ -131,14 +133,11 @@ class Plan:
     wide = spec is not None and spec.bits > 8
     return np.dtype(np.uint16 if wide else np.uint8)
 
-  def steps(self, start: int, stop: int | None) -> Iterator[int]:
+  def steps(self, start: int, stop: int | None) -> range:
     """The steps to yield."""
     if stop is None:
-      stop = getattr(self._order, 'steps', None)
-    step = start
-    while stop is None or step < stop:
-      yield step
-      step += 1
+      stop = getattr(self._order, 'steps', _NEVER)
+    return range(start, stop)
 
   def rows(self, step: int) -> np.ndarray:
     """(B,) row numbers of the dataset."""

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from rsna_jax import errors
 from rsna_jax.data import dataset as dataset_lib
-from rsna_jax.data import metadata, stream_np
+from rsna_jax.data import metadata, preprocess, stream_np
 
 # TensorFlow would take the memory of the GPUs that JAX computes on. Once it
 # has started them, it is too late, and it refuses.
@@ -51,15 +51,16 @@ def batches(
       empty = np.empty(plan.image_shape, plan.image_dtype)
       yield {'image': empty, **plan.fields(step)}
     return
-  found: list[BaseException] = []
-  images = _images(plan, start_step, stop_step, threads, prefetch, found)
-  iterator = iter(images.as_numpy_iterator())
+  failed: dict[int, Exception] = {}
+  images = _images(plan, start_step, stop_step, threads, prefetch, failed)
+  iterator = images.as_numpy_iterator()
   for step in steps:
     try:
       image = next(iterator)
     except tf.errors.OpError as error:
-      # TensorFlow hands on the text of an error alone.
-      raise found[0] if found else _bad_batch(plan, step, error) from error
+      raise _bad_batch(plan, step, error) from error
+    if step in failed:
+      raise failed[step]
     yield {'image': image, **plan.fields(step)}
 
 
@@ -69,18 +70,22 @@ def _images(
   stop: int | None,
   threads: int,
   prefetch: int,
-  found: list[BaseException],
+  failed: dict[int, Exception],
 ) -> tf.data.Dataset:
-  """Data set of (B, H, W, 1) images; errors of reading are put in `found`."""
+  """Data set of (B, H, W, 1) images; notes the steps that cannot be read."""
   shape = plan.image_shape
   dtype = tf.dtypes.as_dtype(plan.image_dtype)
 
+  blank = preprocess.encode_png(np.zeros(shape[1:3], plan.image_dtype))
+
   def read(step: int) -> np.ndarray:
     try:
-      return np.array(plan.dataset.read(plan.rows(int(step))), object)
-    except BaseException as error:
-      found.append(error)
-      raise
+      found = plan.dataset.read(plan.rows(int(step)))
+    except Exception as error:
+      # TensorFlow would keep its text alone, and print a traceback.
+      failed[int(step)] = error
+      found = [blank] * shape[0]
+    return np.array(found, object)
 
   def read_batch(step):
     encoded = tf.numpy_function(read, [step], tf.string, stateful=False)
@@ -94,12 +99,10 @@ def _images(
   options.autotune.enabled = False
   options.threading.private_threadpool_size = threads + 1
   options.threading.max_intra_op_parallelism = 1
-  steps = tf.data.Dataset.from_generator(
-    lambda: plan.steps(start, stop),
-    output_signature=tf.TensorSpec((), tf.int64),
-  )
+  steps = plan.steps(start, stop)
   return (
-    steps.map(read_batch)
+    tf.data.Dataset.range(steps.start, steps.stop)
+    .map(read_batch)
     .unbatch()
     .map(decode, num_parallel_calls=threads)
     .batch(shape[0], drop_remainder=True)

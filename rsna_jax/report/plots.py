@@ -228,10 +228,10 @@ def _sweep(labels, probabilities):
   fp = last + 1 - tp
   if len(last) > _MOST_POINTS:
     kept = np.unique(np.linspace(0, len(last) - 1, _MOST_POINTS).astype(int))
-    # Where positives fall, the curve turns: those points stay.
+    # The curve turns before and at a positive: those points stay.
     turns = np.flatnonzero(np.diff(tp, prepend=0))
     if len(turns) <= 2 * _MOST_POINTS:
-      kept = np.unique(np.r_[kept, turns])
+      kept = np.unique(np.r_[kept, turns, np.maximum(turns - 1, 0)])
     tp, fp, last = tp[kept], fp[kept], last[kept]
   return np.r_[0, tp], np.r_[0, fp], np.r_[np.inf, ranked[last]]
 

@@ -1,5 +1,6 @@
 """The rows of the report's tables, as text, from the dict of metrics.json."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -158,6 +159,8 @@ def classes(found: Mapping | None) -> dict | None:
       for name, title in _CLASS_FIGURES.items()
     ],
     'names': found['names'],
+    # Density1Malignant may break before the second capital letter.
+    'heads': [re.findall('[^A-Z]+|[A-Z][^A-Z]*', x) for x in found['names']],
     'rows': [
       {
         'name': name,

@@ -301,6 +301,12 @@ def test_grey_fields_of_the_header_arrive():
     np.testing.assert_array_equal(read.voi_luts[0].values, [1, 2, 4095])
 
 
+def test_negative_padding_written_unsigned_is_understood():
+  ds = dataset(image(12, signed=True))
+  ds.add_new('PixelPaddingValue', 'US', 65536 - 2000)
+  assert dicom.read_mammogram(written(ds)).padding == (-2000, -2000)
+
+
 @pytest.mark.filterwarnings('ignore::UserWarning')
 def test_unusable_grey_values_count_as_absent():
   item = Dataset()
@@ -446,6 +452,10 @@ HOSTILE = {
     lambda: encapsulated([jpeg2000(image())[:-900]], J2K, image()),
     'cut short',
   ),
+  'cut jp2': (
+    lambda: encapsulated([jp2_wrapped(jpeg2000(image()))[:-900]], J2K, image()),
+    'cut short',
+  ),
   'cut j2k with an end': (
     lambda: encapsulated(
       [jpeg2000(image())[:-900] + b'\xff\xd9'], J2K, image()
@@ -510,6 +520,16 @@ HOSTILE = {
       image(),
     ),
     'RLE',
+  ),
+  'rle of gigabytes': (
+    lambda: encapsulated(
+      [struct.pack('<16L', 2, 64, 90, *[0] * 13) + b'\x81\0' * 50],
+      uid.RLELossless,
+      image(),
+      Rows=7000,
+      Columns=7000,
+    ),
+    'RLE segment is cut short',
   ),
   'rle 255 segments': (
     lambda: encapsulated(

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+
+from rsna_jax import aggregate, errors
+
+NAMES = ['9_R', '7_L', '9_R', '7_R', '9_R', '7_L']
+PATIENTS = [9, 7, 9, 7, 9, 7]
+VALUES = [0.1, 0.5, 0.7, 0.2, 0.1, 0.9]
+LABELS = [1, 0, 1, 0, 1, 0]
+
+
+def test_breasts_come_in_order_of_first_appearance_with_mean_and_max():
+  for how, expected in (('mean', [0.3, 0.7, 0.2]), ('max', [0.7, 0.9, 0.2])):
+    found = aggregate.breasts(NAMES, PATIENTS, VALUES, LABELS, how=how)
+    assert found['prediction_id'].tolist() == ['9_R', '7_L', '7_R']
+    assert found['patient_id'].tolist() == [9, 7, 7]
+    np.testing.assert_allclose(found['cancer'], expected, atol=1e-15)
+    assert found['label'].tolist() == [1, 0, 0]
+    assert found['n_images'].tolist() == [3, 2, 1]
+
+
+def test_any_number_of_images_equals_a_loop():
+  rng = np.random.default_rng(0)
+  patient = rng.integers(0, 40, 500)
+  names = np.array([f'{x}_{"LR"[i % 2]}' for i, x in enumerate(patient)])
+  values = rng.random(500)
+  for how, combine in (('mean', np.mean), ('max', np.max)):
+    found = aggregate.breasts(names, patient, values, how=how)
+    expected = {x: combine(values[names == x]) for x in dict.fromkeys(names)}
+    assert found['prediction_id'].tolist() == list(expected)
+    np.testing.assert_allclose(found['cancer'], list(expected.values()))
+    assert (found['label'] == -1).all()
+
+
+def test_unknown_labels_give_way_to_known_ones():
+  found = aggregate.breasts(
+    ['a', 'a', 'b', 'c', 'c'], [1] * 5, [0.5] * 5, [-1, 1, -1, 0, -1]
+  )
+  assert found['label'].tolist() == [1, -1, 0]
+
+
+def test_extra_columns_are_those_of_the_first_image():
+  found = aggregate.breasts(
+    NAMES, PATIENTS, VALUES, extra={'view': ['CC', 'ML', 'x', 'y', 'z', 'w']}
+  )
+  assert found['view'].tolist() == ['CC', 'ML', 'y']
+
+
+def test_labels_that_differ_within_a_breast_are_named_and_counted():
+  with pytest.raises(errors.DataError, match=r'7_L: cancer is 0 .* 1 .*\(1'):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, [1, 0, 1, 0, 1, 1])
+
+
+def test_patients_that_differ_within_a_breast_are_named():
+  with pytest.raises(errors.DataError, match='9_R: patient_id is 9'):
+    aggregate.breasts(NAMES, [9, 7, 8, 7, 9, 7], VALUES)
+
+
+def test_other_unusable_input_is_named():
+  with pytest.raises(errors.DataError, match='7_R: the probability'):
+    aggregate.breasts(NAMES, PATIENTS, [0, 0, 0, np.nan, 0, 0])
+  with pytest.raises(errors.DataError, match='labels has shape'):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, [1])
+  with pytest.raises(errors.ConfigError, match="'median'"):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, how='median')
+
+
+def test_no_image_gives_no_breast():
+  found = aggregate.breasts([], [], [], [])
+  assert {len(column) for column in found.values()} == {0}

@@ -1,0 +1,51 @@
+"""Area resizing against a mean over exact pixel shares."""
+
+import numpy as np
+import pytest
+
+from rsna_jax.data import resize
+
+
+def shares(rows: int, n: int) -> np.ndarray:
+  """(n, rows): how much of each pixel lies in each output pixel."""
+  matrix = np.zeros((n, rows))
+  for i in range(n):
+    low, high = i * rows / n, (i + 1) * rows / n
+    for j in range(rows):
+      matrix[i, j] = max(0.0, min(high, j + 1) - max(low, j))
+  return matrix * n / rows
+
+
+@pytest.mark.parametrize('dtype', [np.uint8, np.uint16, np.int16, np.float32])
+@pytest.mark.parametrize('size', [(7, 5), (20, 30), (29, 41), (30, 42), (1, 1)])
+def test_each_pixel_is_the_mean_of_its_area(dtype, size):
+  rng = np.random.default_rng(0)
+  limits = (-9000, 9000) if dtype in (np.int16, np.float32) else (0, 255)
+  image = rng.integers(*limits, (30, 42)).astype(dtype)
+  expected = (
+    shares(30, size[0]) @ image.astype(np.float64) @ shares(42, size[1]).T
+  )
+  result = resize.area(image, size)
+  assert result.dtype == np.float32
+  np.testing.assert_allclose(result, expected, rtol=1e-4, atol=2e-3)
+
+
+def test_the_brightest_and_longest_columns_do_not_overflow():
+  image = np.full((9000, 3), 65535, np.uint16)
+  np.testing.assert_allclose(resize.area(image, (1, 3)), 65535)
+  image = np.full((9000, 3), -32768, np.int16)
+  np.testing.assert_allclose(resize.area(image, (2, 1)), -32768)
+
+
+def test_masks_become_shares():
+  mask = np.zeros((10, 10), bool)
+  mask[:, :5] = True
+  np.testing.assert_allclose(resize.area(mask, (1, 2)), [[1, 0]])
+  np.testing.assert_allclose(resize.area(mask, (2, 5))[0], [1, 1, 0.5, 0, 0])
+
+
+def test_a_growing_axis_is_interpolated_between_pixel_centres():
+  image = np.array([[0.0, 10.0, 20.0]], np.float32)
+  grown = resize.area(image, (2, 6))
+  expected = np.interp((np.arange(6) + 0.5) / 2 - 0.5, [0, 1, 2], [0, 10, 20])
+  np.testing.assert_allclose(grown, np.stack([expected, expected]), atol=1e-5)
