@@ -2,17 +2,18 @@
 
 python -m rsna_jax.main --config configs/cnn_meta.py --workdir runs/cnn_meta
 
-Age, implant, view and laterality, as in configs/xception_meta.py.
+All columns that a test row has. site_id and machine_id tell a hospital's
+prevalence; docs/data.md says how to leave them out.
 """
 
-from rsna_jax import config
+from rsna_jax import config, schema
 
 
 def get_config():
   c = config.default()
   c.name = 'cnn_meta'
   c.model.name = 'cnn'
-  c.model.metadata = ('age', 'implant', 'view', 'laterality')
+  c.model.metadata = schema.METADATA_COLUMNS
   c.model.pool = 'max'
   c.model.dropout = 0.2
   c.train.steps = 10_000

@@ -2,19 +2,18 @@
 
 python -m rsna_jax.main --config configs/xception_meta.py --workdir runs/xm
 
-Age, implant, view and laterality; site and machine are left out, because a
-network that knows the hospital learns its prevalence. Otherwise as
-configs/xception.py.
+All columns that a test row has. site_id and machine_id tell a hospital's
+prevalence; docs/data.md says how to leave them out.
 """
 
-from rsna_jax import config
+from rsna_jax import config, schema
 
 
 def get_config():
   c = config.default()
   c.name = 'xception_meta'
   c.model.name = 'xception'
-  c.model.metadata = ('age', 'implant', 'view', 'laterality')
+  c.model.metadata = schema.METADATA_COLUMNS
   c.model.pool = 'max'
   c.model.dropout = 0.2
   c.train.steps = 10_000

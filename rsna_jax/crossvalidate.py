@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from rsna_jax import config as config_lib
-from rsna_jax import errors, evaluate, files, run, score, train
+from rsna_jax import errors, files, results, run, score, train
 from rsna_jax.data import dataset as dataset_lib
 
 
@@ -76,7 +76,7 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
   rows = np.flatnonzero(np.isin(data.table['image_id'], list(said)))
   table = data.table.take(rows)
   found = [said[number] for number in table['image_id'].tolist()]
-  names = evaluate.class_names(c.data.target)
+  names = results.class_names(c.data.target)
   probabilities = np.array(
     [[float(row[name]) for name in names] for row in found]
   )
@@ -91,8 +91,8 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
   metrics |= {'split': 'out_of_fold', 'folds': wanted}
   folder = workdir / 'eval' / 'out_of_fold'
   columns = {name: np.array([row[name] for row in found]) for name in found[0]}
-  files.write_text(folder / 'predictions.csv', evaluate.csv_text(columns))
-  evaluate.write_report(
+  files.write_text(folder / 'predictions.csv', results.csv_text(columns))
+  results.write_report(
     c, folder, table, metrics, history=[], environment=run.environment()
   )
   print(f'folds {", ".join(map(str, wanted))} together:')

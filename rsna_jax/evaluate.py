@@ -4,11 +4,8 @@
 predictions, metrics and a report below it.
 """
 
-import csv
 import dataclasses
 import functools
-import io
-import json
 import os
 import pathlib
 
@@ -19,22 +16,19 @@ from rsna_jax import (
   aggregate,
   checkpoint,
   errors,
-  files,
   losses,
   models,
   optim,
   parallel,
+  results,
   schema,
   score,
   steps,
-  submission,
-  writers,
 )
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import folds, metadata, order, reader
-from rsna_jax.report import html, plots
 
 SPLITS = ('train', 'validation', 'test', 'all', 'submission')
 
@@ -276,7 +270,7 @@ def judge(
   table = data.table.take(rows)
   target = c.data.target
   probability = schema.cancer_probability(logits, target)
-  predictions = prediction_columns(
+  predictions = results.prediction_columns(
     c, table, logits, _folds(c, data, rows, split)
   )
   breasts, metrics = {}, {}
@@ -289,7 +283,7 @@ def judge(
       how=c.eval.aggregate,
     )
   if split != 'submission':
-    chosen = _threshold_of(workdir) if split == 'test' else None
+    chosen = results.threshold_of(workdir) if split == 'test' else None
     metrics = score.score_target(
       table.columns,
       schema.target_probabilities(logits, target),
@@ -303,7 +297,7 @@ def judge(
   folder = None
   if write and jax.process_index() == 0:
     folder = workdir / 'eval' / split
-    _write(c, workdir, folder, table, predictions, breasts, metrics, split)
+    results.write(c, workdir, split, table, predictions, breasts, metrics)
   return Evaluation(
     split=split,
     step=step,
@@ -312,27 +306,6 @@ def judge(
     breasts=breasts,
     folder=folder,
   )
-
-
-def prediction_columns(
-  c, table, logits: np.ndarray, fold: np.ndarray
-) -> dict[str, np.ndarray]:
-  """The columns of predictions.csv: who it is, what is said, what is true."""
-  target = c.data.target
-  columns = {
-    name: table[name]
-    for name in ('image_id', 'patient_id', 'laterality', 'prediction_id')
-  }
-  columns['fold'] = fold
-  probabilities = schema.target_probabilities(logits, target)
-  if target != 'cancer':
-    for k, name in enumerate(class_names(target)):
-      columns[name] = probabilities[:, k]
-  cancer = schema.cancer_probability(logits, target)
-  if cancer is not None:
-    columns['cancer'] = cancer
-  columns[f'label_{target}'] = schema.target_labels(table.columns, target)
-  return columns
 
 
 def _folds(c, data, rows: np.ndarray, split: str) -> np.ndarray:
@@ -347,15 +320,6 @@ def _folds(c, data, rows: np.ndarray, split: str) -> np.ndarray:
   return found[rows]
 
 
-def class_names(target: str) -> tuple[str, ...]:
-  """A name for each logit of a target."""
-  if target == 'density_cancer':
-    return schema.DENSITY_CANCER_CLASSES
-  if target == 'density':
-    return tuple(f'density_{letter}' for letter in schema.DENSITIES)
-  return (target,)
-
-
 def summary(evaluation: Evaluation) -> str:
   """A few lines that say how an evaluation went, and where it lies."""
   lines = []
@@ -366,101 +330,9 @@ def summary(evaluation: Evaluation) -> str:
   return '\n'.join(lines)
 
 
-def csv_text(columns: dict[str, np.ndarray]) -> str:
-  """Columns as CSV; numbers so that they read back exactly, -1 as empty."""
-  out = io.StringIO()
-  writer = csv.writer(out, lineterminator='\n')
-  writer.writerow(columns)
-  cells = [_cells(name, column) for name, column in columns.items()]
-  writer.writerows(zip(*cells, strict=True))
-  return out.getvalue()
-
-
-def _cells(name: str, column: np.ndarray) -> list:
-  values = np.asarray(column).tolist()
-  if name.startswith('label') or name == 'fold':
-    return ['' if value == schema.MISSING else value for value in values]
-  return values
-
-
 def _mean_loss(c, logits: np.ndarray, labels: np.ndarray) -> float:
   if not len(labels):
     return float('nan')
   target = c.data.target
   batch = {f'label_{target}': labels.astype(np.int32)}
   return float(np.mean(losses.create(c)({target: logits}, batch)))
-
-
-def _threshold_of(workdir: pathlib.Path) -> float | None:
-  """The operating point that the validation split chose, if it was judged."""
-  path = workdir / 'eval' / 'validation' / 'metrics.json'
-  try:
-    return json.loads(path.read_text())['threshold']['value']
-  except (OSError, ValueError, KeyError, TypeError):
-    return None
-
-
-def _write(c, workdir, folder, table, predictions, breasts, metrics, split):
-  files.write_text(folder / 'predictions.csv', csv_text(predictions))
-  if breasts:
-    files.write_text(folder / 'breasts.csv', csv_text(breasts))
-  if split == 'submission':
-    if breasts:
-      submission.write(
-        workdir / 'submission.csv',
-        breasts['prediction_id'],
-        breasts['cancer'],
-        expected_ids=table['prediction_id'],
-      )
-    return
-  history = writers.read(workdir)
-  plots.write_curves(workdir / 'plots', history)
-  write_report(
-    c,
-    folder,
-    table,
-    metrics,
-    breasts=breasts,
-    history=history,
-    environment=_json(workdir / 'environment.json'),
-  )
-
-
-def write_report(
-  c, folder, table, metrics, *, breasts=None, history=(), environment=None
-) -> None:
-  """Writes metrics.json and report.html into an evaluation's folder."""
-  files.write_json(folder / 'metrics.json', metrics)
-  html.write_report(
-    folder / 'report.html',
-    title=f'{c.name}: {metrics["split"]}',
-    run={
-      'config': c.to_dict(),
-      'environment': environment or {},
-      'data': data_summary(table, metrics['split']),
-    },
-    metrics=metrics,
-    breasts=breasts or {},
-    history=list(history),
-  )
-
-
-def data_summary(table, split: str) -> dict:
-  """Counts of a split for its report."""
-  cancer = table['cancer'] == 1
-  return {
-    'split': split,
-    'images': len(table),
-    'breasts': len(np.unique(table['prediction_id'])),
-    'patients': len(np.unique(table['patient_id'])),
-    'positive images': int(cancer.sum()),
-    'positive breasts': len(np.unique(table['prediction_id'][cancer])),
-    'positive patients': len(np.unique(table['patient_id'][cancer])),
-  }
-
-
-def _json(path: pathlib.Path) -> dict:
-  try:
-    return json.loads(path.read_text(encoding='utf-8'))
-  except (OSError, ValueError):
-    return {}

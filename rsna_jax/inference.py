@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from rsna_jax import errors, evaluate, schema, steps
+from rsna_jax import errors, evaluate, results, schema, steps
 from rsna_jax import run as run_lib
 from rsna_jax.data import cells, decode, table
 
@@ -138,7 +138,7 @@ class Model:
     logits = self.logits(found)
     probabilities = schema.target_probabilities(logits, target)
     cancer = schema.cancer_probability(logits, target)
-    names = evaluate.class_names(target)
+    names = results.class_names(target)
     return [
       Prediction(
         name=one.name,

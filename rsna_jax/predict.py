@@ -12,7 +12,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsna_jax import aggregate, errors, evaluate, files, inference, submission
+from rsna_jax import (
+  aggregate,
+  errors,
+  files,
+  inference,
+  results,
+  submission,
+)
 from rsna_jax.data import decode, sandbox, table
 
 _LOG = logging.getLogger('rsna_jax')
@@ -89,11 +96,11 @@ def predict_files(
   predictions = model.predict_prepared(found)
   out = pathlib.Path(out)
   columns = _columns(predictions, found)
-  files.write_text(out / 'predictions.csv', evaluate.csv_text(columns))
+  files.write_text(out / 'predictions.csv', results.csv_text(columns))
   if skipped:
     files.write_text(
       out / 'skipped.csv',
-      evaluate.csv_text(
+      results.csv_text(
         dict(zip(('file', 'reason'), zip(*skipped, strict=True), strict=True))
       ),
     )
@@ -234,7 +241,7 @@ def _breasts(out, columns, rows, how):
     )
     files.write_text(
       out / 'breasts.csv',
-      evaluate.csv_text(
+      results.csv_text(
         {
           name: grouped[name]
           for name in ('prediction_id', 'cancer', 'n_images')

@@ -11,8 +11,6 @@ import math
 import os
 import pathlib
 import signal
-import threading
-import time
 
 import jax
 import numpy as np
@@ -27,14 +25,14 @@ from rsna_jax import (
   schema,
   shell,
   steps,
+  transfer,
+  watch,
   writers,
 )
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, order, reader
-
-_SAY_EVERY_S = 10.0
 
 
 class DivergedError(errors.RunError):
@@ -108,7 +106,7 @@ def _train(c, workdir: pathlib.Path) -> dict:
   with (
     checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
     writers.Writer(workdir) as writer,
-    _Signals() as signals,
+    watch.Signals() as signals,
   ):
     start = 0
     restored = saved.restore(state)
@@ -117,6 +115,8 @@ def _train(c, workdir: pathlib.Path) -> dict:
       print(f'continuing {workdir} at step {start} of {c.train.steps}')
     else:
       print(_greeting(c, state, table, held_out, data))
+      if c.model.init_from:
+        state = transfer.start_from(state, c.model.init_from, c.optim.ema)
     writer.resume(start)
     loop = _Loop(c, run, data, rows, held_out, plan, mesh, saved, writer)
     loop.run(parallel.place_state(state, mesh), start, signals)
@@ -181,7 +181,7 @@ class _Loop:
     # Metrics of steps that the device may still be busy with, and their ids.
     self._waiting = collections.deque()
 
-  def run(self, state, start: int, signals: '_Signals') -> None:
+  def run(self, state, start: int, signals: watch.Signals) -> None:
     c = self._config
     rng = jax.random.key(c.seed)
     batches = reader.batches(
@@ -198,7 +198,7 @@ class _Loop:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    clock = _Clock(start, c.train.steps, c.train.batch_size)
+    clock = watch.Clock(start, c.train.steps, c.train.batch_size)
     try:
       for step, batch in enumerate(batches, start=start + 1):
         placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
@@ -227,7 +227,7 @@ class _Loop:
     self._log(None)  # a state after a NaN must not become the latest
     self._saved.save(state, step, score)
 
-  def _log(self, clock: '_Clock | None') -> None:
+  def _log(self, clock: watch.Clock | None) -> None:
     """Fetches the metrics of the steps so far; they must be finite."""
     last = None
     while self._waiting:
@@ -268,61 +268,6 @@ class _Loop:
     return scores['score']
 
 
-class _Clock:
-  """Speed and the time left, without the evaluations."""
-
-  def __init__(self, start: int, stop: int, batch_size: int):
-    self._step = start
-    self._stop = stop
-    self._batch_size = batch_size
-    self._then = time.monotonic()
-    self._said = 0.0
-
-  def lap(self, step: int) -> float:
-    now = time.monotonic()
-    speed = (step - self._step) * self._batch_size / max(now - self._then, 1e-9)
-    self._step, self._then = step, now
-    return speed
-
-  def pause_ended(self) -> None:
-    self._then = time.monotonic()
-
-  def say(self, step: int, loss: float, speed: float) -> None:
-    now = time.monotonic()
-    if now - self._said < _SAY_EVERY_S and step < self._stop:
-      return
-    self._said = now
-    left = (self._stop - step) * self._batch_size / max(speed, 1e-9)
-    print(
-      f'step {step}/{self._stop} loss {loss:.4f}, {speed:.1f} images/s, '
-      f'{_duration(left)} left',
-      flush=True,
-    )
-
-
-class _Signals:
-  """Remembers SIGINT and SIGTERM; a second one ends the process at once."""
-
-  def __init__(self):
-    self.received = 0
-    self._before = {}
-
-  def __enter__(self) -> '_Signals':
-    if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
-        self._before[number] = signal.signal(number, self._receive)
-    return self
-
-  def __exit__(self, *unused) -> None:
-    for number, handler in self._before.items():
-      signal.signal(number, handler)
-
-  def _receive(self, number, unused_frame) -> None:
-    if self.received:
-      os._exit(128 + number)
-    self.received = number
-
-
 def _greeting(c, state, table, held_out, data) -> str:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   devices = jax.devices()
@@ -333,8 +278,3 @@ def _greeting(c, state, table, held_out, data) -> str:
     f'{len(held_out)} of {len(np.unique(data.table["patient_id"][held_out]))} '
     'to validate on'
   )
-
-
-def _duration(seconds: float) -> str:
-  seconds = round(min(seconds, 1e8))
-  return f'{seconds // 3600}:{seconds % 3600 // 60:02d}:{seconds % 60:02d}'

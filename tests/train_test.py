@@ -23,6 +23,7 @@ from rsna_jax import (
   shell,
   steps,
   train,
+  watch,
 )
 from rsna_jax.data import convert, preprocess
 
@@ -203,7 +204,7 @@ def test_the_submission_has_every_test_breast(whole):
 def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
   data_dir, whole, tmp_path, monkeypatch, capsys
 ):
-  class StopAtStep5(train._Signals):
+  class StopAtStep5(watch.Signals):
     seen = 0
 
     @property
@@ -216,7 +217,7 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
       pass
 
   with monkeypatch.context() as patch:
-    patch.setattr(train, '_Signals', StopAtStep5)
+    patch.setattr(watch, 'Signals', StopAtStep5)
     with pytest.raises(shell.Stopped, match='step 5') as stop:
       train.train_and_evaluate(_config(data_dir), tmp_path / 'run')
   assert stop.value.code == 143
@@ -229,7 +230,9 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
 
 def test_a_killed_run_goes_on_and_a_terminated_one_says_how(data_dir, tmp_path):
   workdir = tmp_path / 'run'
-  command = _arguments(data_dir, workdir, train__steps=2_000)
+  command = _arguments(
+    data_dir, workdir, train__steps=2_000, train__eval_every=2_000
+  )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   first = subprocess.Popen(command, cwd=_ROOT, env=environment)
   _wait_for(lambda: _steps(workdir), first)

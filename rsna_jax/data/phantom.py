@@ -45,7 +45,7 @@ def write(
   patients: int = 40,
   seed: int = 0,
   scale: float = 1.0,
-  prevalence: float = 0.25,
+  prevalence: float = 0.3,
   workers: int = 1,
 ) -> Written:
   """Writes phantoms in the RSNA layout, or finds that they are there.

@@ -217,7 +217,7 @@ def _tissue(anatomy, y, x, edge, muscle, nipple, rng):
   )
   return (
     gland * (0.13 + 0.02 * ducts + 0.02 * fine)
-    + (0.5 + 0.8 * gland) * fibres
+    + (0.5 + 0.55 * gland) * fibres
     + 0.012 * fine
     + 0.015 * cloud
   ).astype(np.float32)

@@ -39,13 +39,13 @@ def draw_mass(
   for _ in range(rng.integers(12, 19)):
     turn = angle - rng.uniform(-np.pi, np.pi) - 0.1 * rng.normal() * far
     turn = (turn + np.pi) % (2 * np.pi) - np.pi
-    width = 0.055 * (1.6 - 0.4 * np.minimum(far, 3))
+    width = 0.065 * (1.6 - 0.4 * np.minimum(far, 3))
     ray = np.exp(-((turn * far / np.maximum(width, 0.03)) ** 2))
-    ray *= phantom_fields.step((rng.uniform(1.5, 2.5) - far) / 0.15) * (
+    ray *= phantom_fields.step((rng.uniform(1.7, 2.7) - far) / 0.15) * (
       np.abs(turn) < 1.5
     )
     rays = np.maximum(rays, ray)
-  part += rng.uniform(0.22, 0.31) * np.maximum(body, 0.6 * rays)
+  part += rng.uniform(0.31, 0.39) * np.maximum(body, 0.7 * rays)
 
 
 def draw_calcifications(
@@ -64,7 +64,7 @@ def draw_calcifications(
     )
     stretch = rng.uniform(0.7, 1.4)
     shape = np.hypot(dy * stretch, dx / stretch) / size
-    part += rng.uniform(0.28, 0.48) * phantom_fields.step((1 - shape) / 0.2)
+    part += rng.uniform(0.33, 0.52) * phantom_fields.step((1 - shape) / 0.2)
 
 
 def draw_cyst(
@@ -78,7 +78,7 @@ def draw_cyst(
   part, dy, dx = _window(image, row, col, 2 * radius)
   stretch = rng.uniform(0.88, 1.13)
   far = np.hypot(dy * stretch, dx / stretch) / radius
-  part += rng.uniform(0.14, 0.27) * phantom_fields.step((0.95 - far) / 0.16)
+  part += rng.uniform(0.12, 0.24) * phantom_fields.step((0.95 - far) / 0.16)
 
 
 def draw_coarse(

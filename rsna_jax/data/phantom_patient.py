@@ -42,7 +42,7 @@ def generate(
   *,
   seed: int = 0,
   split: str = 'train',
-  prevalence: float = 0.25,
+  prevalence: float = 0.3,
   scale: float = 1.0,
 ) -> list[Phantom]:
   """Makes all images of one patient, from (seed, split, index) alone.
@@ -87,8 +87,8 @@ def generate(
       glandular=rng.uniform(-0.2, 0.2),
       lesion=kind if sick else '',
       lesion_depth=rng.uniform(0.3, 0.8),
-      lesion_size=rng.uniform(0.030, 0.045),
-      cysts=int(rng.choice(3, p=(0.6, 0.3, 0.1))),
+      lesion_size=rng.uniform(0.032, 0.046),
+      cysts=int(rng.choice(3, p=(0.65, 0.27, 0.08))),
       coarse=int(rng.choice(3, p=(0.5, 0.35, 0.15))),
       vessels=int(rng.integers(0, 3)),
       implant=implant,

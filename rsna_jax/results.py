@@ -1,0 +1,139 @@
+"""The files of an evaluation: predictions, breasts, metrics, report.
+
+They are made from finished predictions alone, so that anything that predicts
+can write them.
+"""
+
+import csv
+import io
+import json
+import pathlib
+
+import numpy as np
+
+from rsna_jax import files, schema, submission, writers
+from rsna_jax.report import html, plots
+
+
+def prediction_columns(
+  c, table, logits: np.ndarray, fold: np.ndarray
+) -> dict[str, np.ndarray]:
+  """The columns of predictions.csv: who it is, what is said, what is true."""
+  target = c.data.target
+  columns = {
+    name: table[name]
+    for name in ('image_id', 'patient_id', 'laterality', 'prediction_id')
+  }
+  columns['fold'] = fold
+  probabilities = schema.target_probabilities(logits, target)
+  if target != 'cancer':
+    for k, name in enumerate(class_names(target)):
+      columns[name] = probabilities[:, k]
+  cancer = schema.cancer_probability(logits, target)
+  if cancer is not None:
+    columns['cancer'] = cancer
+  columns[f'label_{target}'] = schema.target_labels(table.columns, target)
+  return columns
+
+
+def class_names(target: str) -> tuple[str, ...]:
+  """A name for each logit of a target."""
+  if target == 'density_cancer':
+    return schema.DENSITY_CANCER_CLASSES
+  if target == 'density':
+    return tuple(f'density_{letter}' for letter in schema.DENSITIES)
+  return (target,)
+
+
+def csv_text(columns: dict[str, np.ndarray]) -> str:
+  """Columns as CSV; numbers so that they read back exactly, -1 as empty."""
+  out = io.StringIO()
+  writer = csv.writer(out, lineterminator='\n')
+  writer.writerow(columns)
+  cells = [_cells(name, column) for name, column in columns.items()]
+  writer.writerows(zip(*cells, strict=True))
+  return out.getvalue()
+
+
+def _cells(name: str, column: np.ndarray) -> list:
+  values = np.asarray(column).tolist()
+  if name.startswith('label') or name == 'fold':
+    return ['' if value == schema.MISSING else value for value in values]
+  return values
+
+
+def threshold_of(workdir: pathlib.Path) -> float | None:
+  """The operating point that the validation split chose, if it was judged."""
+  path = workdir / 'eval' / 'validation' / 'metrics.json'
+  try:
+    return json.loads(path.read_text())['threshold']['value']
+  except (OSError, ValueError, KeyError, TypeError):
+    return None
+
+
+def write(c, workdir, split, table, predictions, breasts, metrics) -> None:
+  """Writes the files of `eval/<split>/`, and submission.csv where it is one."""
+  folder = workdir / 'eval' / split
+  files.write_text(folder / 'predictions.csv', csv_text(predictions))
+  if breasts:
+    files.write_text(folder / 'breasts.csv', csv_text(breasts))
+  if split == 'submission':
+    if breasts:
+      submission.write(
+        workdir / 'submission.csv',
+        breasts['prediction_id'],
+        breasts['cancer'],
+        expected_ids=table['prediction_id'],
+      )
+    return
+  history = writers.read(workdir)
+  plots.write_curves(workdir / 'plots', history)
+  write_report(
+    c,
+    folder,
+    table,
+    metrics,
+    breasts=breasts,
+    history=history,
+    environment=_json(workdir / 'environment.json'),
+  )
+
+
+def write_report(
+  c, folder, table, metrics, *, breasts=None, history=(), environment=None
+) -> None:
+  """Writes metrics.json and report.html into an evaluation's folder."""
+  files.write_json(folder / 'metrics.json', metrics)
+  html.write_report(
+    folder / 'report.html',
+    title=f'{c.name}: {metrics["split"]}',
+    run={
+      'config': c.to_dict(),
+      'environment': environment or {},
+      'data': data_summary(table, metrics['split']),
+    },
+    metrics=metrics,
+    breasts=breasts or {},
+    history=list(history),
+  )
+
+
+def data_summary(table, split: str) -> dict:
+  """Counts of a split for its report."""
+  cancer = table['cancer'] == 1
+  return {
+    'split': split,
+    'images': len(table),
+    'breasts': len(np.unique(table['prediction_id'])),
+    'patients': len(np.unique(table['patient_id'])),
+    'positive images': int(cancer.sum()),
+    'positive breasts': len(np.unique(table['prediction_id'][cancer])),
+    'positive patients': len(np.unique(table['patient_id'][cancer])),
+  }
+
+
+def _json(path: pathlib.Path) -> dict:
+  try:
+    return json.loads(path.read_text(encoding='utf-8'))
+  except (OSError, ValueError):
+    return {}

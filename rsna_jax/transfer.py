@@ -1,0 +1,71 @@
+"""Starting from the weights of another run: another data set, size or head."""
+
+import os
+from typing import Any
+
+import jax
+import numpy as np
+
+from rsna_jax import errors, evaluate, steps
+from rsna_jax import run as run_lib
+
+
+def start_from(
+  state: steps.TrainState, workdir: str | os.PathLike, ema: float
+) -> steps.TrainState:
+  """A first state with the weights of a finished run, wherever they fit.
+
+  Prints what was loaded, and what was left as it was and why.
+
+  Args:
+    state: before the first step.
+    workdir: the other run's directory.
+    ema: `optim.ema`; whether averages are kept.
+
+  Raises:
+    errors.RunError: it is no run, or nothing of it fits.
+  """
+  other = run_lib.load(workdir)
+  theirs, step = evaluate.restore(other)
+  given = jax.device_get(steps.variables(theirs))
+  params, loaded, left = _merge(state.params, given['params'])
+  batch_stats, _, _ = _merge(state.batch_stats, given['batch_stats'])
+  if not loaded:
+    raise errors.RunError(
+      f'model.init_from={os.fspath(workdir)!r}: none of its arrays fits '
+      f'(it is a {other.config.model.name}); choose a run of the same model'
+    )
+  print(f'starting from step {step} of {workdir}: {len(loaded)} arrays loaded')
+  for name, reason in left:
+    print(f'  not loaded: {name}: {reason}')
+  return state.replace(
+    params=params,
+    batch_stats=batch_stats,
+    ema_params=jax.tree.map(np.copy, params) if ema else {},
+    ema_batch_stats=jax.tree.map(np.copy, batch_stats) if ema else {},
+  )
+
+
+def _merge(
+  ours: Any, theirs: Any
+) -> tuple[Any, list[str], list[tuple[str, str]]]:
+  """Their arrays where name and shape agree, else ours."""
+  found = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    for path, leaf in jax.tree_util.tree_flatten_with_path(theirs)[0]
+  }
+  loaded, left = [], []
+
+  def choose(path, leaf):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    other = found.get(name)
+    if other is None:
+      left.append((name, 'the other run has none'))
+      return leaf
+    if other.shape != leaf.shape:
+      left.append((name, f'{other.shape} there, {leaf.shape} here'))
+      return leaf
+    loaded.append(name)
+    return np.asarray(other)
+
+  return jax.tree_util.tree_map_with_path(choose, ours), loaded, left

@@ -1,0 +1,158 @@
+"""What every network owes: shapes, metadata, bf16, gradients, fast init."""
+
+import functools
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rsna_jax import config, errors, models
+
+SIZE = (32, 24)
+
+
+def make_config(name, dtype='float32', metadata=('age',)):
+  c = config.default()
+  c.model.name, c.model.width, c.model.depth = name, 0.05, 0.1
+  c.model.metadata, c.train.dtype = metadata, dtype
+  c.data.target = 'density_cancer' if name == 'density_cnn' else 'cancer'
+  return c
+
+
+@functools.cache
+def made(name, dtype='float32', width=3):
+  """The network, its variables with metadata that counts, and inputs."""
+  model = models.create(make_config(name, dtype))
+  variables = models.init(model, jax.random.key(0), SIZE, width)
+  rng = np.random.default_rng(0)
+  # Metadata rows start at zero: move them.
+  variables['params'] = jax.tree.map(lambda x: x + 0.02, variables['params'])
+  image = jnp.asarray(rng.random((2, *SIZE, 1)), jnp.float32)
+  meta = jnp.asarray(rng.normal(size=(2, width)), jnp.float32)
+  return model, variables, image, meta
+
+
+@pytest.mark.parametrize('name', sorted(models.MODELS))
+def test_call_is_features_then_classify_and_metadata_counts(name):
+  model, variables, image, meta = made(name)
+
+  @jax.jit
+  def both(variables, image, meta):
+    features = model.apply(variables, image, method=model.features)
+    return (
+      model.apply(variables, image, meta),
+      features,
+      model.apply(variables, features, meta, method=model.classify),
+      model.apply(variables, features, meta + 1, method=model.classify),
+    )
+
+  whole, features, parts, moved = both(variables, image, meta)
+  target = make_config(name).data.target
+  classes = {'cancer': 1, 'density_cancer': 8}[target]
+  assert list(whole) == [target] and whole[target].shape == (2, classes)
+  assert whole[target].dtype == jnp.float32
+  assert features.ndim == 4 and features.shape[0] == 2
+  np.testing.assert_allclose(whole[target], parts[target], atol=1e-6)
+  assert (np.abs(moved[target] - parts[target]) > 1e-3).all()
+
+
+@pytest.mark.parametrize('name', sorted(models.MODELS))
+def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
+  model, variables, image, meta = made(name, 'bfloat16')
+  if name == 'xception':
+    model = model.clone(depthwise='lax')  # compiles in half the time
+
+  @jax.jit
+  def gradient(params, image):
+    def total(params):
+      logits, _ = model.apply(
+        {**variables, 'params': params},
+        image,
+        meta,
+        True,
+        mutable=['batch_stats'],
+      )
+      (value,) = logits.values()
+      return jnp.sum(value * jnp.arange(1, value.size + 1).reshape(value.shape))
+
+    return jax.grad(total)(params)
+
+  found = jax.tree.leaves_with_path(gradient(variables['params'], image))
+  for path, leaf in found:
+    assert leaf.dtype == jnp.float32, path
+    assert np.isfinite(leaf).all(), path
+  # A network in training shows its whole trunk to the loss.
+  assert all(np.any(leaf != 0) for path, leaf in found if leaf.ndim > 1)
+
+
+@pytest.mark.parametrize('name', sorted(models.MODELS))
+def test_parameters_are_float32_whatever_the_computation(name):
+  _, variables, _, _ = made(name, 'bfloat16')
+  assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype('float32')}
+
+
+@pytest.mark.parametrize('name', sorted(models.MODELS))
+def test_a_network_without_metadata_takes_an_empty_one(name):
+  model = models.create(make_config(name, metadata=()))
+  found = jax.eval_shape(
+    lambda key: model.init_with_output(
+      key, jnp.zeros((2, *SIZE, 1)), jnp.zeros((2, 0))
+    )[0],
+    jax.random.key(0),
+  )
+  (value,) = found.values()
+  assert value.shape[0] == 2
+
+
+def test_depth_and_width_make_a_network_larger():
+  def size(name, **fields):
+    c = make_config(name)
+    c.model.update(fields)
+    tree = models.init(models.create(c), jax.random.key(0), SIZE, 0)
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+  for name in ('cnn', 'xception'):
+    small = size(name)
+    assert small < size(name, depth=2.0) and small < size(name, width=0.1)
+
+
+def test_init_is_equal_in_another_process_and_differs_by_key():
+  code = (
+    'import sys, jax, numpy as np; from rsna_jax import config, models\n'
+    'c = config.default(); c.model.name = "cnn"; c.model.width = 0.05\n'
+    'tree = models.init(models.create(c), jax.random.key(7), (32, 24), 3)\n'
+    'print(repr([float(x.sum()) for x in jax.tree.leaves(tree)]))\n'
+  )
+  runs = [
+    subprocess.run(
+      [sys.executable, '-c', code], capture_output=True, text=True, check=True
+    ).stdout
+  ]
+  c = config.default()
+  c.model.name, c.model.width = 'cnn', 0.05
+  for key in (7, 8):
+    tree = models.init(models.create(c), jax.random.key(key), (32, 24), 3)
+    runs.append(repr([float(x.sum()) for x in jax.tree.leaves(tree)]) + '\n')
+  assert runs[0] == runs[1] != runs[2]
+
+
+def test_init_has_the_structure_of_flax_init():
+  c = make_config('cnn')
+  model = models.create(c)
+  found = models.init(model, jax.random.key(0), SIZE, 3)
+  expected = jax.eval_shape(
+    model.init, jax.random.key(0), jnp.zeros((1, *SIZE, 1)), jnp.zeros((1, 3))
+  )
+  assert jax.tree.map(jnp.shape, found) == jax.tree.map(jnp.shape, expected)
+  stats = found['batch_stats']['trunk']['BatchNorm_0']['norm']
+  assert (stats['mean'] == 0).all() and (stats['var'] == 1).all()
+
+
+def test_an_unknown_model_is_refused():
+  c = config.default()
+  c.model.name = 'resnet'
+  with pytest.raises(errors.ConfigError, match=r"model.name='resnet': choose"):
+    models.create(c)
