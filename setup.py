@@ -10,7 +10,7 @@ _VERSION = '0.1.0'
 _TF = ['tensorflow-cpu>=2.20']
 _BEAM = ['apache-beam>=2.70', 'mlcroissant>=1.0', *_TF]
 _PLOTS = ['matplotlib>=3.9']
-_TEST = ['pytest>=8', 'scikit-learn>=1.5', 'scipy>=1.13']
+_TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'scikit-learn>=1.5', 'scipy>=1.13']
 
 setuptools.setup(
   name='rsna_jax',

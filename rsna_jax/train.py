@@ -116,7 +116,7 @@ def _train(c, workdir: pathlib.Path) -> dict:
     else:
       print(_greeting(c, state, table, held_out, data))
       if c.model.init_from:
-        state = transfer.start_from(state, c.model.init_from, c.optim.ema)
+        state = transfer.start_from(state, c.model.init_from, encoder.width)
     writer.resume(start)
     loop = _Loop(c, run, data, rows, held_out, plan, mesh, saved, writer)
     loop.run(parallel.place_state(state, mesh), start, signals)

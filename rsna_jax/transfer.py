@@ -9,18 +9,21 @@ import numpy as np
 from rsna_jax import errors, evaluate, steps
 from rsna_jax import run as run_lib
 
+_LAST_LAYER = 'head/logits/'
+
 
 def start_from(
-  state: steps.TrainState, workdir: str | os.PathLike, ema: float
+  state: steps.TrainState, workdir: str | os.PathLike, meta_width: int
 ) -> steps.TrainState:
   """A first state with the weights of a finished run, wherever they fit.
 
-  Prints what was loaded, and what was left as it was and why.
+  Of a last Dense layer on other metadata the rows of the pixels' features are
+  taken. Prints what was loaded, and what was left as it was and why.
 
   Args:
     state: before the first step.
     workdir: the other run's directory.
-    ema: `optim.ema`; whether averages are kept.
+    meta_width: M of the metadata of `state`.
 
   Raises:
     errors.RunError: it is no run, or nothing of it fits.
@@ -28,8 +31,9 @@ def start_from(
   other = run_lib.load(workdir)
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
-  params, loaded, left = _merge(state.params, given['params'])
-  batch_stats, _, _ = _merge(state.batch_stats, given['batch_stats'])
+  widths = meta_width, other.encoder.width
+  params, loaded, left = _merge(state.params, given['params'], widths)
+  batch_stats, _, _ = _merge(state.batch_stats, given['batch_stats'], widths)
   if not loaded:
     raise errors.RunError(
       f'model.init_from={os.fspath(workdir)!r}: none of its arrays fits '
@@ -41,15 +45,18 @@ def start_from(
   return state.replace(
     params=params,
     batch_stats=batch_stats,
-    ema_params=jax.tree.map(np.copy, params) if ema else {},
-    ema_batch_stats=jax.tree.map(np.copy, batch_stats) if ema else {},
+    ema_params=jax.tree.map(np.copy, params) if state.ema_params else {},
+    ema_batch_stats=(
+      jax.tree.map(np.copy, batch_stats) if state.ema_params else {}
+    ),
   )
 
 
 def _merge(
-  ours: Any, theirs: Any
+  ours: Any, theirs: Any, meta_widths: tuple[int, int]
 ) -> tuple[Any, list[str], list[tuple[str, str]]]:
   """Their arrays where name and shape agree, else ours."""
+  our_meta, their_meta = meta_widths
   found = {
     jax.tree_util.keystr(path, simple=True, separator='/'): leaf
     for path, leaf in jax.tree_util.tree_flatten_with_path(theirs)[0]
@@ -62,6 +69,17 @@ def _merge(
     if other is None:
       left.append((name, 'the other run has none'))
       return leaf
+    if (
+      name.startswith(_LAST_LAYER)
+      and name.endswith('/kernel')
+      and our_meta != their_meta
+    ):
+      # The features come first, the metadata after them.
+      rows = leaf.shape[0] - our_meta
+      if (rows, leaf.shape[1]) == (other.shape[0] - their_meta, other.shape[1]):
+        loaded.append(name)
+        left.append((name, 'the rows of the metadata, which differs'))
+        return np.concatenate([other[:rows], np.asarray(leaf)[rows:]])
     if other.shape != leaf.shape:
       left.append((name, f'{other.shape} there, {leaf.shape} here'))
       return leaf

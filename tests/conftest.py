@@ -1,8 +1,10 @@
-"""Eight devices on the CPU for every test, set before anything uses JAX."""
+"""Eight devices on the CPU, set before anything uses JAX, and a tiny run."""
 
 import tempfile
 
 import jax
+import pytest
+import tiny
 
 # A setting of this process alone: what a test starts finds its own devices.
 jax.config.update('jax_platforms', 'cpu')
@@ -13,3 +15,32 @@ _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
 jax.config.update('jax_compilation_cache_dir', _CACHE.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
+
+
+@pytest.fixture(scope='session')
+def tiny_layout(tmp_path_factory):
+  """An RSNA layout of pictures: 16 labelled patients, 2 without labels."""
+  folder = tmp_path_factory.mktemp('layout')
+  tiny.write_layout(folder)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_data(tiny_layout, tmp_path_factory):
+  """The layout, prepared at 64x32."""
+  from rsna_jax.data import convert, preprocess
+
+  folder = tmp_path_factory.mktemp('data')
+  spec = preprocess.Spec(size=(64, 32))
+  convert.prepare(tiny_layout, folder, spec=spec, workers=2)
+  return folder
+
+
+@pytest.fixture(scope='session')
+def tiny_run(tiny_data, tmp_path_factory):
+  """A run of 8 steps that nothing disturbed. Not to be changed."""
+  from rsna_jax import train
+
+  workdir = tmp_path_factory.mktemp('whole') / 'run'
+  train.train_and_evaluate(tiny.make_config(tiny_data), workdir)
+  return workdir

@@ -11,7 +11,7 @@ import time
 import numpy as np
 import pytest
 import sklearn.metrics
-from PIL import Image
+import tiny
 
 from rsna_jax import (
   checkpoint,
@@ -28,93 +28,6 @@ from rsna_jax import (
 from rsna_jax.data import convert, preprocess
 
 _ROOT = pathlib.Path(__file__).parent.parent
-_HEADER = (
-  'site_id,patient_id,image_id,laterality,view,age,cancer,biopsy,invasive,'
-  'BIRADS,implant,density,machine_id,difficult_negative_case'
-)
-
-
-def _picture(chance, bright: bool) -> np.ndarray:
-  """Half an ellipse on black, with a bright spot in it or none."""
-  y, x = np.mgrid[:256, :160]
-  inside = ((y - 128) / 110) ** 2 + (x / 130) ** 2 < 1
-  grey = 90 + 25 * chance.standard_normal((256, 160))
-  if bright:
-    row, column = chance.integers(90, 166), chance.integers(30, 70)
-    grey[(y - row) ** 2 + (x - column) ** 2 < 18**2] = 250
-  return np.where(inside, grey.clip(40, 255), 0).astype(np.uint8)
-
-
-def _write_layout(folder: pathlib.Path, patients: int = 16) -> None:
-  chance = np.random.default_rng(0)
-  train_rows, test_rows = [], []
-  for patient in range(1, patients + 3):
-    official = 'train' if patient <= patients else 'test'
-    for number, side in enumerate('LR'):
-      cancer = int(patient % 2 == 0 and side == 'L')
-      for view in ('CC', 'MLO'):
-        image = patient * 10 + number * 2 + (view == 'CC')
-        path = folder / f'{official}_images' / str(patient) / f'{image}.png'
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_picture(chance, bool(cancer))).save(path)
-        start = f'1,{patient},{image},{side},{view},{50 + patient},'
-        if official == 'train':
-          train_rows.append(f'{start}{cancer},0,0,,0,B,49,False')
-        else:
-          test_rows.append(f'{start}0,49,{patient}_{side}')
-  (folder / 'train.csv').write_text('\n'.join([_HEADER, *train_rows]) + '\n')
-  (folder / 'test.csv').write_text(
-    'site_id,patient_id,image_id,laterality,view,age,implant,machine_id,'
-    'prediction_id\n' + '\n'.join(test_rows) + '\n'
-  )
-
-
-@pytest.fixture(scope='module')
-def layout(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('layout')
-  _write_layout(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def data_dir(layout, tmp_path_factory):
-  folder = tmp_path_factory.mktemp('data')
-  spec = preprocess.Spec(size=(64, 32))
-  convert.prepare(layout, folder, spec=spec, workers=2)
-  return folder
-
-
-def _config(data_dir, **changes):
-  c = config.default()
-  c.name = 'tiny'
-  c.data.dir = str(data_dir)
-  c.data.size = (64, 32)
-  c.data.reader = 'numpy'
-  c.data.positives_per_batch = 2
-  c.model.name = 'cnn'
-  c.model.width = 0.25
-  c.model.dropout = 0.2
-  c.model.metadata = ('age', 'view')
-  c.train.steps = 8
-  c.train.batch_size = 8
-  c.train.log_every = 2
-  c.train.eval_every = 4
-  c.train.checkpoint_every = 2
-  c.optim.ema = 0.9
-  c.eval.batch_size = 16
-  c.eval.bootstrap = 50
-  for name, value in changes.items():
-    group, field = name.split('__')
-    c[group][field] = value
-  return c
-
-
-@pytest.fixture(scope='module')
-def whole(data_dir, tmp_path_factory):
-  """A run of 8 steps that nothing disturbed."""
-  workdir = tmp_path_factory.mktemp('whole') / 'run'
-  train.train_and_evaluate(_config(data_dir), workdir)
-  return workdir
 
 
 def _bytes_of_state(workdir) -> list[bytes]:
@@ -126,8 +39,8 @@ def _bytes_of_state(workdir) -> list[bytes]:
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
-def _arguments(data_dir, workdir, **changes) -> list[str]:
-  c = _config(data_dir, **changes)
+def _arguments(tiny_data, workdir, **changes) -> list[str]:
+  c = tiny.make_config(tiny_data, **changes)
   values = []
   for group in ('data', 'model', 'train', 'optim', 'eval'):
     for field, value in c[group].items():
@@ -141,7 +54,7 @@ def _arguments(data_dir, workdir, **changes) -> list[str]:
   ]
 
 
-def test_a_run_directory_holds_what_other_tools_rely_on(whole):
+def test_a_run_directory_holds_what_other_tools_rely_on(tiny_run):
   for name in (
     'config.json',
     'preprocess.json',
@@ -155,32 +68,32 @@ def test_a_run_directory_holds_what_other_tools_rely_on(whole):
     'eval/validation/report.html',
     'eval/submission/predictions.csv',
   ):
-    assert (whole / name).is_file(), name
-  assert list(whole.glob('events.*'))
-  assert sorted(p.name for p in (whole / 'checkpoints').iterdir())[-1] == '8'
+    assert (tiny_run / name).is_file(), name
+  assert list(tiny_run.glob('events.*'))
+  assert sorted(p.name for p in (tiny_run / 'checkpoints').iterdir())[-1] == '8'
 
 
-def test_every_validation_image_is_predicted_once(whole, layout):
-  with (whole / 'eval/validation/predictions.csv').open() as file:
+def test_every_validation_image_is_predicted_once(tiny_run, tiny_layout):
+  with (tiny_run / 'eval/validation/predictions.csv').open() as file:
     rows = list(csv.DictReader(file))
   assert len({row['image_id'] for row in rows}) == len(rows) == 16
   assert {row['fold'] for row in rows} == {'0'}
-  with (layout / 'train.csv').open() as file:
+  with (tiny_layout / 'train.csv').open() as file:
     truth = {row['image_id']: row for row in csv.DictReader(file)}
   for row in rows:
     assert row['label_cancer'] == truth[row['image_id']]['cancer']
     assert row['prediction_id'] == f'{row["patient_id"]}_{row["laterality"]}'
 
 
-def test_metrics_can_be_computed_again_from_the_predictions(whole):
-  with (whole / 'eval/validation/predictions.csv').open() as file:
+def test_metrics_can_be_computed_again_from_the_predictions(tiny_run):
+  with (tiny_run / 'eval/validation/predictions.csv').open() as file:
     rows = list(csv.DictReader(file))
   breasts = {}
   for row in rows:
     breasts.setdefault(row['prediction_id'], []).append(row)
   labels = [int(of[0]['label_cancer']) for of in breasts.values()]
   means = [np.mean([float(r['cancer']) for r in of]) for of in breasts.values()]
-  metrics = json.loads((whole / 'eval/validation/metrics.json').read_text())
+  metrics = json.loads((tiny_run / 'eval/validation/metrics.json').read_text())
   assert metrics['breast']['roc_auc']['value'] == pytest.approx(
     sklearn.metrics.roc_auc_score(labels, means), abs=1e-12
   )
@@ -189,8 +102,8 @@ def test_metrics_can_be_computed_again_from_the_predictions(whole):
   )
 
 
-def test_the_submission_has_every_test_breast(whole):
-  with (whole / 'submission.csv').open() as file:
+def test_the_submission_has_every_test_breast(tiny_run):
+  with (tiny_run / 'submission.csv').open() as file:
     rows = list(csv.DictReader(file))
   assert sorted(row['prediction_id'] for row in rows) == [
     '17_L',
@@ -202,7 +115,7 @@ def test_the_submission_has_every_test_breast(whole):
 
 
 def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
-  data_dir, whole, tmp_path, monkeypatch, capsys
+  tiny_data, tiny_run, tmp_path, monkeypatch, capsys
 ):
   class StopAtStep5(watch.Signals):
     seen = 0
@@ -219,19 +132,23 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
   with monkeypatch.context() as patch:
     patch.setattr(watch, 'Signals', StopAtStep5)
     with pytest.raises(shell.Stopped, match='step 5') as stop:
-      train.train_and_evaluate(_config(data_dir), tmp_path / 'run')
+      train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
   assert stop.value.code == 143
-  train.train_and_evaluate(_config(data_dir), tmp_path / 'run')
+  train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
   assert 'at step 5 of 8' in capsys.readouterr().out
-  assert _bytes_of_state(tmp_path / 'run') == _bytes_of_state(whole)
+  assert _bytes_of_state(tmp_path / 'run') == _bytes_of_state(tiny_run)
   for name in ('metrics.jsonl', 'eval/validation/predictions.csv'):
-    assert (tmp_path / 'run' / name).read_bytes() == (whole / name).read_bytes()
+    assert (tmp_path / 'run' / name).read_bytes() == (
+      tiny_run / name
+    ).read_bytes()
 
 
-def test_a_killed_run_goes_on_and_a_terminated_one_says_how(data_dir, tmp_path):
+def test_a_killed_run_goes_on_and_a_terminated_one_says_how(
+  tiny_data, tmp_path
+):
   workdir = tmp_path / 'run'
   command = _arguments(
-    data_dir, workdir, train__steps=2_000, train__eval_every=2_000
+    tiny_data, workdir, train__steps=2_000, train__eval_every=2_000
   )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   first = subprocess.Popen(command, cwd=_ROOT, env=environment)
@@ -271,19 +188,20 @@ def _wait_for(condition, process, time_s=180) -> None:
     time.sleep(0.1)
 
 
-def test_a_finished_run_is_not_trained_again(data_dir, whole, tmp_path):
-  shutil.copytree(whole, tmp_path / 'run')
+def test_a_finished_run_is_not_trained_again(tiny_data, tiny_run, tmp_path):
+  shutil.copytree(tiny_run, tmp_path / 'run')
   before = _bytes_of_state(tmp_path / 'run')
-  train.train_and_evaluate(_config(data_dir), tmp_path / 'run')
+  train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
   assert _bytes_of_state(tmp_path / 'run') == before
 
 
 def test_another_model_in_the_directory_is_refused_field_by_field(
-  data_dir, whole
+  tiny_data, tiny_run
 ):
   with pytest.raises(errors.RunError) as error:
     train.train_and_evaluate(
-      _config(data_dir, model__width=0.5, optim__learning_rate=0.1), whole
+      tiny.make_config(tiny_data, model__width=0.5, optim__learning_rate=0.1),
+      tiny_run,
     )
   assert 'model.width: 0.25 before, 0.5 now' in str(error.value)
   assert 'optim.learning_rate: 0.001 before, 0.1 now' in str(error.value)
@@ -301,7 +219,7 @@ def test_two_processes_do_not_write_one_directory(tmp_path):
 
 
 def test_a_loss_that_is_nan_ends_the_run_and_names_the_images(
-  data_dir, tmp_path, monkeypatch
+  tiny_data, tmp_path, monkeypatch
 ):
   honest = steps.train_step
 
@@ -313,18 +231,18 @@ def test_a_loss_that_is_nan_ends_the_run_and_names_the_images(
   monkeypatch.setattr(steps, 'train_step', spoiled)
   # NaN times 0 is NaN as well, so the mode has to be one that can select.
   with pytest.raises(train.DivergedError, match='images of the batch'):
-    train.train_and_evaluate(_config(data_dir), tmp_path / 'run')
+    train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
 
 
-def test_evaluate_from_python_gives_what_the_files_say(data_dir, whole):
-  found = evaluate.evaluate(whole, data_dir=data_dir, write=False)
-  said = json.loads((whole / 'eval/validation/metrics.json').read_text())
+def test_evaluate_from_python_gives_what_the_files_say(tiny_data, tiny_run):
+  found = evaluate.evaluate(tiny_run, data_dir=tiny_data, write=False)
+  said = json.loads((tiny_run / 'eval/validation/metrics.json').read_text())
   assert found.metrics == said
   assert found.folder is None
 
 
-def test_validation_of_other_data_is_refused(whole, tmp_path):
-  _write_layout(tmp_path / 'other', patients=10)
+def test_validation_of_other_data_is_refused(tiny_run, tmp_path):
+  tiny.write_layout(tmp_path / 'other', patients=10)
   convert.prepare(
     tmp_path / 'other',
     tmp_path / 'data',
@@ -332,24 +250,24 @@ def test_validation_of_other_data_is_refused(whole, tmp_path):
     workers=1,
   )
   with pytest.raises(errors.DataError, match='use --split all'):
-    evaluate.evaluate(whole, data_dir=tmp_path / 'data', write=False)
+    evaluate.evaluate(tiny_run, data_dir=tmp_path / 'data', write=False)
   found = evaluate.evaluate(
-    whole, data_dir=tmp_path / 'data', split='all', write=False
+    tiny_run, data_dir=tmp_path / 'data', split='all', write=False
   )
   assert len(found.predictions['cancer']) == 40
 
 
-def test_load_model_predicts_as_the_evaluation_did(whole, layout):
-  with (whole / 'eval/submission/predictions.csv').open() as file:
+def test_load_model_predicts_as_the_evaluation_did(tiny_run, tiny_layout):
+  with (tiny_run / 'eval/submission/predictions.csv').open() as file:
     said = {
       row['image_id']: float(row['cancer']) for row in csv.DictReader(file)
     }
-  with (layout / 'test.csv').open() as file:
+  with (tiny_layout / 'test.csv').open() as file:
     rows = list(csv.DictReader(file))
-  model = inference.load_model(whole)
+  model = inference.load_model(tiny_run)
   found = model.predict(
     [
-      layout / 'test_images' / row['patient_id'] / f'{row["image_id"]}.png'
+      tiny_layout / 'test_images' / row['patient_id'] / f'{row["image_id"]}.png'
       for row in rows
     ],
     [{'age': float(row['age']), 'view': row['view']} for row in rows],
@@ -357,7 +275,7 @@ def test_load_model_predicts_as_the_evaluation_did(whole, layout):
   for row, prediction in zip(rows, found, strict=True):
     assert prediction.cancer == pytest.approx(said[row['image_id']], abs=1e-5)
   # Unknown metadata is an answer of its own, and a wrong one is refused.
-  alone = model.predict([layout / 'test_images/17/170.png'])[0]
+  alone = model.predict([tiny_layout / 'test_images/17/170.png'])[0]
   assert 0 <= alone.cancer <= 1
   with pytest.raises(errors.InputError, match="view='XY'"):
-    model.predict([layout / 'test_images/17/170.png'], [{'view': 'XY'}])
+    model.predict([tiny_layout / 'test_images/17/170.png'], [{'view': 'XY'}])

@@ -34,7 +34,7 @@ def draw_mass(
     rng.uniform(0.4, 1) * np.cos(n * angle + rng.uniform(0, 6.28))
     for n in (2, 3, 5, 7)
   )
-  body = phantom_fields.step((0.85 + 0.11 * border - far) / 0.10)
+  body = phantom_fields.step((0.85 + 0.11 * border - far) / 0.15)
   rays = np.zeros_like(part)
   for _ in range(rng.integers(12, 19)):
     turn = angle - rng.uniform(-np.pi, np.pi) - 0.1 * rng.normal() * far
@@ -44,8 +44,8 @@ def draw_mass(
     ray *= phantom_fields.step((rng.uniform(1.7, 2.7) - far) / 0.15) * (
       np.abs(turn) < 1.5
     )
-    rays = np.maximum(rays, ray)
-  part += rng.uniform(0.31, 0.39) * np.maximum(body, 0.7 * rays)
+    rays = np.maximum(rays, ray * (1.15 - 0.28 * far))
+  part += rng.uniform(0.26, 0.35) * np.maximum(body, 0.8 * rays)
 
 
 def draw_calcifications(
@@ -64,7 +64,7 @@ def draw_calcifications(
     )
     stretch = rng.uniform(0.7, 1.4)
     shape = np.hypot(dy * stretch, dx / stretch) / size
-    part += rng.uniform(0.33, 0.52) * phantom_fields.step((1 - shape) / 0.2)
+    part += rng.uniform(0.28, 0.46) * phantom_fields.step((1 - shape) / 0.2)
 
 
 def draw_cyst(
@@ -78,7 +78,7 @@ def draw_cyst(
   part, dy, dx = _window(image, row, col, 2 * radius)
   stretch = rng.uniform(0.88, 1.13)
   far = np.hypot(dy * stretch, dx / stretch) / radius
-  part += rng.uniform(0.12, 0.24) * phantom_fields.step((0.95 - far) / 0.16)
+  part += rng.uniform(0.18, 0.34) * phantom_fields.step((0.95 - far) / 0.16)
 
 
 def draw_coarse(

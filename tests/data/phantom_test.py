@@ -167,11 +167,11 @@ def test_labels_agree_within_a_breast(many):
     assert sum(i.row['laterality'] == 'L' for i in images) >= 2
 
 
-def test_a_quarter_of_the_patients_have_cancer_in_one_breast(many):
+def test_three_of_ten_patients_have_cancer_in_one_breast(many):
   breasts = [
     {i.row['laterality'] for i in images if i.row['cancer']} for images in many
   ]
-  assert sum(map(len, breasts)) == 10
+  assert sum(map(len, breasts)) == 12
   assert max(map(len, breasts)) == 1
   kinds = [f.kind for images in many for i in images for f in i.findings]
   assert {'mass', 'calcifications'} == set(kinds)
@@ -266,7 +266,7 @@ def test_a_lesion_adds_light_at_its_place_and_nowhere_else(kind, view):
   far = np.hypot(rows - finding.y, cols - finding.x) / finding.radius
   assert added[far < 1].max() > 0.2
   assert added[far < 1].mean() > 0.03
-  assert np.abs(added[far > 3]).max() < 1e-3
+  assert np.abs(added[far > 3]).max() < 5e-3
 
 
 def test_repeated_views_show_the_same_breast_a_little_higher():

@@ -12,6 +12,10 @@ import pytest
 from rsna_jax import config, errors, models
 
 SIZE = (32, 24)
+# Compiled in a third of the time, for code that runs once.
+quick_jit = functools.partial(
+  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+)
 
 
 def make_config(name, dtype='float32', metadata=('age',)):
@@ -39,7 +43,7 @@ def made(name, dtype='float32', width=3):
 def test_call_is_features_then_classify_and_metadata_counts(name):
   model, variables, image, meta = made(name)
 
-  @jax.jit
+  @quick_jit
   def both(variables, image, meta):
     features = model.apply(variables, image, method=model.features)
     return (
@@ -65,7 +69,7 @@ def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
   if name == 'xception':
     model = model.clone(depthwise='lax')  # compiles in half the time
 
-  @jax.jit
+  @quick_jit
   def gradient(params, image):
     def total(params):
       logits, _ = model.apply(
