@@ -113,7 +113,8 @@ def start(run: Run) -> None:
     errors.RunError: the directory holds a run whose config or data differ in
       what is computed; every differing field is named.
   """
-  if (run.workdir / 'config.json').exists():
+  # Without a checkpoint there is nothing that another config could spoil.
+  if any(run.workdir.glob('checkpoints/[0-9]*')):
     old = load(run.workdir)
     differences = _differences(old.config, run.config)
     if differences:

@@ -86,7 +86,6 @@ def _train(c, workdir: pathlib.Path) -> dict:
     encoder=encoder,
     fingerprint=data.fingerprint,
   )
-  run_lib.start(run)
   plan = order.TrainOrder(
     (table['cancer'] == 1).astype(np.int64),
     c.train.batch_size,
@@ -103,6 +102,8 @@ def _train(c, workdir: pathlib.Path) -> dict:
     jax.random.key(c.seed),
     meta_width=encoder.width,
   )
+  # Nothing is written before everything that can be refused has been.
+  run_lib.start(run)
   with (
     checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
     writers.Writer(workdir) as writer,

@@ -103,7 +103,8 @@ class Writer:
         error.filename = error.filename or str(self._path)
         raise
     for name, value in values.items():
-      self._events.add_scalar(name, value, int(step))
+      if math.isfinite(value):
+        self._events.add_scalar(name, value, int(step))
 
   def close(self) -> None:
     """Flushes and closes both files; a second call does nothing."""

@@ -7,4 +7,5 @@ cd "$(dirname "$0")/.."
 make_environment dev
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
-exec .venv/bin/python -m pytest --durations=10 "$@"
+# Files are shared out whole, so that each process makes its fixtures once.
+exec .venv/bin/python -m pytest -n 2 --dist loadfile --durations=10 "$@"

@@ -207,6 +207,19 @@ def test_another_model_in_the_directory_is_refused_field_by_field(
   assert 'optim.learning_rate: 0.001 before, 0.1 now' in str(error.value)
 
 
+def test_a_refused_run_leaves_nothing_that_stands_in_the_way(
+  tiny_data, tmp_path
+):
+  c = tiny.make_config(tiny_data, train__batch_size=12)
+  with pytest.raises(errors.ConfigError, match='train.batch_size=12'):
+    train.train_and_evaluate(c, tmp_path / 'run')
+  assert not list((tmp_path / 'run').glob('*.json'))
+  # Nor does one that never came to a checkpoint.
+  (tmp_path / 'run' / 'config.json').write_text('{}')
+  c = tiny.make_config(tiny_data, train__steps=1)
+  train.train_and_evaluate(c, tmp_path / 'run')
+
+
 def test_two_processes_do_not_write_one_directory(tmp_path):
   with (
     run.lock(tmp_path),

@@ -34,7 +34,7 @@ def draw_mass(
     rng.uniform(0.4, 1) * np.cos(n * angle + rng.uniform(0, 6.28))
     for n in (2, 3, 5, 7)
   )
-  body = phantom_fields.step((0.85 + 0.11 * border - far) / 0.15)
+  body = phantom_fields.step((0.85 + 0.11 * border - far) / 0.10)
   rays = np.zeros_like(part)
   for _ in range(rng.integers(12, 19)):
     turn = angle - rng.uniform(-np.pi, np.pi) - 0.1 * rng.normal() * far
@@ -44,8 +44,8 @@ def draw_mass(
     ray *= phantom_fields.step((rng.uniform(1.7, 2.7) - far) / 0.15) * (
       np.abs(turn) < 1.5
     )
-    rays = np.maximum(rays, ray * (1.15 - 0.28 * far))
-  part += rng.uniform(0.26, 0.35) * np.maximum(body, 0.8 * rays)
+    rays = np.maximum(rays, ray)
+  part += rng.uniform(0.26, 0.35) * np.maximum(body, 0.75 * rays)
 
 
 def draw_calcifications(

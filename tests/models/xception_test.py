@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsna_jax.models import xception
+from rsna_jax.models import layers, xception
 
 # Compiled in a third of the time, for code that runs once.
 quick_jit = functools.partial(
@@ -89,8 +89,7 @@ def random_variables(other):
   return {'params': params, 'batch_stats': stats}
 
 
-# 96 rows meet a pool of even size, where SAME and (1, 1) differ.
-@pytest.mark.parametrize('size', [(96, 80)])
+@pytest.mark.parametrize('size', [(96, 80)])  # meets pools of even size
 def test_features_equal_keras(size):
   keras = pytest.importorskip('keras')
   keras.backend.clear_session()
@@ -105,8 +104,16 @@ def test_features_equal_keras(size):
   scale = np.abs(expected).max()
   assert scale > 0.5
   assert np.abs(found - expected).max() < 1e-5 * scale
-  torch_pools = xception.Trunk(pool_padding=(1, 1))
-  other_pools = quick_jit(lambda v, x: torch_pools.apply(v, x, False))(
-    variables, image
-  )
-  assert np.abs(other_pools - expected).max() > 1e-2 * scale
+
+
+@pytest.mark.parametrize('padding', ['SAME', (1, 1)])
+def test_the_padding_of_all_four_pools_is_a_field(monkeypatch, padding):
+  seen, max_pool = [], layers.max_pool
+
+  def note(x, size, stride, padding):
+    seen.append((size, stride, padding))
+    return max_pool(x, size, stride, padding)
+
+  monkeypatch.setattr(layers, 'max_pool', note)
+  shapes(pool_padding=padding)
+  assert seen == [(3, 2, padding)] * 4
