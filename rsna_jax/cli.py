@@ -75,7 +75,8 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument(
     '--split',
     default='validation',
-    help='train | validation | test | all | submission',
+    help='train | validation | test (of data.split=public, site, machine) | '
+    'all (of other data) | submission (without labels)',
   )
   _checkpoint_option(verb)
   verb.set_defaults(run=_evaluate)
@@ -86,7 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     'train folds and pool their answers; takes --config.FIELD=VALUE as well',
   )
   verb.add_argument('--config', required=True, help='configs/NAME.py')
-  verb.add_argument('--folds', default='0,1,2,3', help='as in 0,1,2,3')
+  verb.add_argument('--folds', help='as in 0,1,2,3; default: all')
   verb.add_argument('--workdir', required=True)
   verb.set_defaults(run=_crossvalidate)
 
@@ -116,10 +117,9 @@ def _checkpoint_option(verb) -> None:
 
 
 def _count(text: str) -> int:
-  value = int(text)
-  if value < 1:
-    raise argparse.ArgumentTypeError(f'{text}: at least 1')
-  return value
+  if not text.isdecimal() or int(text) < 1:
+    raise argparse.ArgumentTypeError(f'{text!r}: a whole number, at least 1')
+  return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:

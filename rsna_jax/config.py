@@ -205,7 +205,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
     'optim.ema',
   ):
     group, name = field.split('.')
-    check(field, 0 <= c[group][name] <= 1, 'from 0 to 1')
+    below = 1.0 if field in ('model.dropout', 'optim.ema') else 1.0 + 1e-9
+    check(field, 0 <= c[group][name] < below, 'from 0 to 1 (below, for rates)')
   for field in (
     'augment.rotation_deg',
     'augment.scale',

@@ -11,14 +11,14 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from rsna_jax import aggregate, errors, files, results, run, score, train
 from rsna_jax import config as config_lib
-from rsna_jax import errors, files, results, run, score, train
 from rsna_jax.data import dataset as dataset_lib
 
 
 def crossvalidate(
   config_path: str | os.PathLike,
-  fold_names: str,
+  fold_names: str | None,
   workdir: str | os.PathLike,
   fields: Sequence[str] = (),
 ) -> dict:
@@ -26,7 +26,8 @@ def crossvalidate(
 
   Args:
     config_path: a file of `configs/`.
-    fold_names: numbers of folds with commas between, as in '0,1,2,3'.
+    fold_names: numbers of folds with commas between, as in '0,1,2,3'; None:
+      all.
     workdir: directory of the folds' runs, and of eval/out_of_fold/.
     fields: changes of the config, as in '--config.train.steps=100'.
 
@@ -39,11 +40,13 @@ def crossvalidate(
   from rsna_jax import main
 
   workdir = pathlib.Path(workdir)
-  wanted = _numbers(fold_names)
   c = main.parse(
     ['rsna-jax', f'--config={config_path}', f'--workdir={workdir}', *fields]
   ).config
   config_lib.validate(c)
+  wanted = list(range(c.data.folds))
+  if fold_names is not None:
+    wanted = _numbers(fold_names)
   if not all(fold < c.data.folds for fold in wanted):
     raise errors.ConfigError(
       f'--folds {fold_names}: data.folds={c.data.folds}, so from 0 to '
@@ -90,10 +93,20 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
   )
   metrics |= {'split': 'out_of_fold', 'folds': wanted}
   folder = workdir / 'eval' / 'out_of_fold'
+  breasts = {}
+  if 'cancer' in found[0]:
+    breasts = aggregate.breasts(
+      table['prediction_id'],
+      table['patient_id'],
+      np.array([float(row['cancer']) for row in found]),
+      table['cancer'],
+      how=c.eval.aggregate,
+    )
+    files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
   columns = {name: np.array([row[name] for row in found]) for name in found[0]}
   files.write_text(folder / 'predictions.csv', results.csv_text(columns))
   results.write_report(
-    c, folder, table, metrics, history=[], environment=run.environment()
+    c, folder, table, metrics, breasts=breasts, environment=run.environment()
   )
   print(f'folds {", ".join(map(str, wanted))} together:')
   print(score.text(metrics))

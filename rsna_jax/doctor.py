@@ -22,6 +22,10 @@ _REQUIRED = (
   'array_record',
   'ml-collections',
   'tensorboardX',
+  'jinja2',
+  'tqdm',
+  'importlib_resources',
+  'absl-py',
 )
 # Extra -> its package and what it is for.
 _OPTIONAL = {

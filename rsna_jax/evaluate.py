@@ -10,11 +10,13 @@ import os
 import pathlib
 
 import jax
+import ml_collections
 import numpy as np
 
 from rsna_jax import (
   aggregate,
   checkpoint,
+  division,
   errors,
   losses,
   models,
@@ -28,7 +30,7 @@ from rsna_jax import (
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
-from rsna_jax.data import folds, metadata, order, reader
+from rsna_jax.data import metadata, order, reader
 
 SPLITS = ('train', 'validation', 'test', 'all', 'submission')
 
@@ -114,6 +116,7 @@ def evaluate(
   split: str = 'validation',
   which: str | None = None,
   write: bool = True,
+  options: ml_collections.ConfigDict | None = None,
 ) -> Evaluation:
   """Evaluates a run on one split of a prepared data set.
 
@@ -124,6 +127,7 @@ def evaluate(
       labelled rows of another data set), or submission (rows without labels).
     which: the checkpoint: best | latest; None: config.eval.checkpoint.
     write: whether to write `eval/<split>/` below `workdir`.
+    options: takes the place of the run's `config.eval`.
 
   Raises:
     errors.InputError: the run, the data or the split is not usable.
@@ -135,9 +139,12 @@ def evaluate(
   run = run_lib.load(workdir)
   c = run.config.copy_and_resolve_references()
   if data_dir is not None:
-    c.data.dir = os.fspath(data_dir)
+    c.data.dir = os.path.abspath(data_dir)
+  if options is not None:
+    c.eval.update(options)
+    which = which or c.eval.checkpoint
   data = dataset_lib.open_dataset(c)
-  rows = select_rows(c, data, split, trained_on=run.fingerprint)
+  rows = division.select_rows(c, data, split, trained_on=run.fingerprint)
   state, step = restore(run, which)
   logits = Predictor(c, run.encoder)(state, data, rows)
   return judge(
@@ -184,53 +191,6 @@ def restore(run: run_lib.Run, which: str | None = None, mesh=None):
   )
 
 
-def select_rows(c, data, split: str, trained_on: str | None) -> np.ndarray:
-  """Row numbers of a split.
-
-  Raises:
-    errors.DataError: the split is empty, or cannot be told on other data than
-      the run was trained on.
-  """
-  labelled = np.flatnonzero(data.split == 'train')
-  if split == 'submission':
-    rows = np.flatnonzero(data.split == 'test')
-    remedy = 'prepare a folder that holds test.csv and test_images'
-  elif split == 'all':
-    rows, remedy = labelled, 'prepare a folder that holds train.csv'
-  else:
-    if trained_on is not None and trained_on != data.fingerprint:
-      raise errors.DataError(
-        f'{c.data.dir}: not the data that this run was trained on, so its '
-        f'split {split!r} cannot be told; use --split all, on patients that '
-        'it has not seen'
-      )
-    parts = divide(c, data)
-    rows = labelled[parts == split]
-    remedy = (
-      'data.split=folds has none; choose public, site or machine'
-      if split == 'test'
-      else 'use more patients or fewer data.folds'
-    )
-  if not len(rows):
-    raise errors.DataError(f'split {split!r} is empty: {remedy}')
-  return rows
-
-
-def divide(c, data) -> np.ndarray:
-  """'train', 'validation' or 'test' for each labelled row, by patient."""
-  table = data.table.take(np.flatnonzero(data.split == 'train'))
-  parts = folds.assign(
-    table,
-    split=c.data.split,
-    held_out=c.data.held_out,
-    folds=c.data.folds,
-    fold=c.data.fold,
-    seed=c.data.split_seed,
-  )
-  folds.check_patients(table, parts)
-  return parts
-
-
 def quick_scores(c, data, rows: np.ndarray, logits: np.ndarray) -> dict:
   """A few metrics without intervals, for the curve of a training run.
 
@@ -271,7 +231,7 @@ def judge(
   target = c.data.target
   probability = schema.cancer_probability(logits, target)
   predictions = results.prediction_columns(
-    c, table, logits, _folds(c, data, rows, split)
+    c, table, logits, division.folds_of(c, data, rows, split)
   )
   breasts, metrics = {}, {}
   if probability is not None:
@@ -283,7 +243,9 @@ def judge(
       how=c.eval.aggregate,
     )
   if split != 'submission':
-    chosen = results.threshold_of(workdir) if split == 'test' else None
+    chosen = None
+    if split in ('test', 'all'):
+      chosen = results.threshold_of(workdir)
     metrics = score.score_target(
       table.columns,
       schema.target_probabilities(logits, target),
@@ -306,18 +268,6 @@ def judge(
     breasts=breasts,
     folder=folder,
   )
-
-
-def _folds(c, data, rows: np.ndarray, split: str) -> np.ndarray:
-  """The fold of each row's patient; -1 where the run has it in none."""
-  found = np.full(len(data), -1)
-  if split in ('train', 'validation'):
-    labelled = np.flatnonzero(data.split == 'train')
-    inside = labelled[divide(c, data) != 'test']
-    found[inside] = folds.fold_of(
-      data.table.take(inside), c.data.folds, c.data.split_seed
-    )
-  return found[rows]
 
 
 def summary(evaluation: Evaluation) -> str:

@@ -70,6 +70,8 @@ def prepare(source: str | os.PathLike | bytes, spec, name: str) -> Prepared:
   Raises:
     errors.InputError: the file is no usable mammogram.
   """
+  if not isinstance(source, bytes) and not os.path.isfile(source):
+    raise errors.DataError(f'{name}: no such file')
   if spec is None:
     return Prepared(name, None, None, {})
   found = decode.standard_file((source, spec.to_json()))
@@ -127,8 +129,16 @@ class Model:
     found = []
     for i, (source, extra) in enumerate(zip(sources, metadata, strict=True)):
       name = f'image {i}' if isinstance(source, bytes) else str(source)
+      unknown = set(extra or {}) - set(schema.METADATA_COLUMNS)
+      if unknown:
+        raise errors.InputError(
+          f'metadata of {name}: {", ".join(sorted(unknown))}: choose from '
+          + ', '.join(schema.METADATA_COLUMNS)
+        )
       one = prepare(source, self.spec, name)
-      one.attributes.update(extra or {})
+      one.attributes.update(
+        {k: v for k, v in (extra or {}).items() if v is not None}
+      )
       found.append(one)
     return self.predict_prepared(found)
 

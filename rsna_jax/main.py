@@ -40,7 +40,7 @@ def _main(argv: list[str]) -> None:
     from rsna_jax import evaluate
 
     result = evaluate.evaluate(
-      values.workdir, data_dir=c.data.dir, split=values.split
+      values.workdir, data_dir=c.data.dir, split=values.split, options=c.eval
     )
     print(evaluate.summary(result))
     return

@@ -91,11 +91,14 @@ def predict_files(
   if bad_files not in ('stop', 'skip'):
     raise errors.ConfigError(f'bad files {bad_files!r}: choose stop or skip')
   sources, rows = _sources(inputs, csv)
+  out = pathlib.Path(out)
+  out.mkdir(parents=True, exist_ok=True)  # refused before any work is done
   model = inference.load_model(workdir, which=which)
   found, skipped = _decode(sources, model.spec, workers, bad_files)
   predictions = model.predict_prepared(found)
-  out = pathlib.Path(out)
   columns = _columns(predictions, found)
+  for name in ('breasts.csv', 'submission.csv', 'skipped.csv'):
+    (out / name).unlink(missing_ok=True)  # of an earlier call
   files.write_text(out / 'predictions.csv', results.csv_text(columns))
   if skipped:
     files.write_text(

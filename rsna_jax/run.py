@@ -30,11 +30,9 @@ _FREE = (
   'data.reader',
   'data.threads',
   'data.prefetch',
-  'train.steps',
   'train.log_every',
   'train.keep',
   'eval.batch_size',
-  'eval.aggregate',
   'eval.bootstrap',
   'eval.checkpoint',
 )
@@ -114,7 +112,7 @@ def start(run: Run) -> None:
       what is computed; every differing field is named.
   """
   # Without a checkpoint there is nothing that another config could spoil.
-  if any(run.workdir.glob('checkpoints/[0-9]*')):
+  if any(run.workdir.glob('checkpoints/*/manifest.json')):
     old = load(run.workdir)
     differences = _differences(old.config, run.config)
     if differences:
@@ -129,6 +127,8 @@ def start(run: Run) -> None:
         f'{old.fingerprint[:12]}, now {run.fingerprint[:12]}); choose another '
         '--workdir, or the old --config.data.dir'
       )
+  if jax.process_index() != 0:
+    return
   files.write_json(
     run.workdir / 'preprocess.json',
     {
@@ -171,6 +171,9 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
     errors.RunError: another process holds it.
   """
   workdir = pathlib.Path(workdir)
+  if jax.process_index() != 0:  # the first of several processes holds it
+    yield
+    return
   workdir.mkdir(parents=True, exist_ok=True)
   with (workdir / '.lock').open('w') as file:
     try:
@@ -186,8 +189,11 @@ def lock(workdir: str | os.PathLike) -> Iterator[None]:
 def _differences(old, new) -> list[str]:
   found = []
   before, after = _flat(old.to_dict()), _flat(new.to_dict())
+  free = set(_FREE)
+  if new.optim.schedule == 'constant':
+    free.add('train.steps')  # else the learning rate depends on it
   for field in sorted(before.keys() | after.keys()):
-    if field not in _FREE and before.get(field) != after.get(field):
+    if field not in free and before.get(field) != after.get(field):
       found.append(
         f'{field}: {before.get(field)!r} before, {after.get(field)!r} now'
       )

@@ -14,10 +14,11 @@ _MENDABLE = {
   errno.EROFS: 'the file system is read-only: choose another folder',
   errno.EACCES: 'no permission: choose another folder, or mend its rights',
   errno.EPERM: 'no permission: choose another folder, or mend its rights',
+  errno.EEXIST: 'a file stands where a folder is wanted: choose another',
   errno.ENOTDIR: 'a part of the path is a file: choose another folder',
   errno.EISDIR: 'a folder stands where a file is wanted',
   errno.ENAMETOOLONG: 'the name is too long',
-  errno.ENOENT: 'there is no such file or folder',
+  errno.ENOENT: 'no such file or folder, and it cannot be made: choose another',
 }
 
 

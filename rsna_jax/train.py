@@ -14,9 +14,11 @@ import signal
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 
 from rsna_jax import (
   checkpoint,
+  division,
   errors,
   evaluate,
   losses,
@@ -64,8 +66,13 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
 
 
 def _train(c, workdir: pathlib.Path) -> dict:
+  # What is written has to be found again from any folder.
+  c = c.copy_and_resolve_references()
+  c.data.dir = os.path.abspath(c.data.dir)
+  if c.model.init_from:
+    c.model.init_from = os.path.abspath(c.model.init_from)
   data = dataset_lib.open_dataset(c)
-  parts = evaluate.divide(c, data)
+  parts = division.divide(c, data)
   labelled = np.flatnonzero(data.split == 'train')
   known = (
     schema.target_labels(data.table.columns, c.data.target) != schema.MISSING
@@ -102,6 +109,9 @@ def _train(c, workdir: pathlib.Path) -> dict:
     jax.random.key(c.seed),
     meta_width=encoder.width,
   )
+  new = not any(workdir.glob('checkpoints/*/manifest.json'))
+  if new and c.model.init_from:
+    state = transfer.start_from(state, run)
   # Nothing is written before everything that can be refused has been.
   run_lib.start(run)
   with (
@@ -114,10 +124,12 @@ def _train(c, workdir: pathlib.Path) -> dict:
     if restored is not None:
       state, start = restored.state, restored.step
       print(f'continuing {workdir} at step {start} of {c.train.steps}')
+      if start > c.train.steps:
+        raise errors.ConfigError(
+          f'train.steps={c.train.steps}: {workdir} is at step {start} already'
+        )
     else:
       print(_greeting(c, state, table, held_out, data))
-      if c.model.init_from:
-        state = transfer.start_from(state, c.model.init_from, encoder.width)
     writer.resume(start)
     loop = _Loop(c, run, data, rows, held_out, plan, mesh, saved, writer)
     loop.run(parallel.place_state(state, mesh), start, signals)
@@ -127,14 +139,14 @@ def _train(c, workdir: pathlib.Path) -> dict:
 def _final(run: run_lib.Run, data) -> dict:
   """Evaluates the finished run on each of its splits."""
   c, metrics = run.config, {}
-  parts = evaluate.divide(c, data)
+  parts = division.divide(c, data)
   splits = ['validation'] + ['test'] * bool((parts == 'test').any())
   if (data.split == 'test').any():
     splits.append('submission')
   state, step = evaluate.restore(run)
   predictor = evaluate.Predictor(c, run.encoder)
   for split in splits:
-    rows = evaluate.select_rows(c, data, split, run.fingerprint)
+    rows = division.select_rows(c, data, split, run.fingerprint)
     found = evaluate.judge(
       c,
       run.workdir,
@@ -214,15 +226,25 @@ class _Loop:
           clock.pause_ended()
         if score is not None or step % c.train.checkpoint_every == 0:
           self._save(state, step, score)
-        if signals.received and step < c.train.steps:
+        stop = self._agreed(signals.received, step)
+        if stop and step < c.train.steps:
           self._save(state, step, None)
           raise shell.Stopped(
-            128 + signals.received,
-            f'stopped by {signal.Signals(signals.received).name} at step '
+            128 + stop,
+            f'stopped by {signal.Signals(stop).name} at step '
             f'{step}; saved: the same command goes on from there',
           )
     finally:
       batches.close()
+
+  def _agreed(self, received: int, step: int) -> int:
+    """The signal that stops all processes, at the same step in each."""
+    if jax.process_count() == 1:
+      return received
+    if step % self._config.train.log_every:
+      return 0
+    found = multihost_utils.process_allgather(np.int32(received))
+    return int(np.max(found))
 
   def _save(self, state, step: int, score: float | None) -> None:
     self._log(None)  # a state after a NaN must not become the latest

@@ -1,6 +1,5 @@
 """Starting from the weights of another run: another data set, size or head."""
 
-import os
 from typing import Any
 
 import jax
@@ -12,9 +11,7 @@ from rsna_jax import run as run_lib
 _LAST_LAYER = 'head/logits/'
 
 
-def start_from(
-  state: steps.TrainState, workdir: str | os.PathLike, meta_width: int
-) -> steps.TrainState:
+def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
   """A first state with the weights of a finished run, wherever they fit.
 
   Of a last Dense layer on other metadata the rows of the pixels' features are
@@ -22,21 +19,31 @@ def start_from(
 
   Args:
     state: before the first step.
-    workdir: the other run's directory.
-    meta_width: M of the metadata of `state`.
+    run: that is to start; its config names the other in `model.init_from`.
 
   Raises:
-    errors.RunError: it is no run, or nothing of it fits.
+    errors.RunError: the other is no run, nothing of it fits, or it was trained
+      on the same data divided otherwise, and so on what is held out here.
   """
+  workdir = run.config.model.init_from
   other = run_lib.load(workdir)
+  if other.fingerprint == run.fingerprint:
+    for field in ('split', 'held_out', 'folds', 'fold', 'split_seed'):
+      before, now = other.config.data[field], run.config.data[field]
+      if before != now:
+        raise errors.RunError(
+          f'model.init_from={workdir!r}: was trained on the same data with '
+          f'data.{field}={before!r}, here {now!r}: it has seen patients that '
+          'are held out now; choose a run of other data, or of this division'
+        )
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
-  widths = meta_width, other.encoder.width
+  widths = run.encoder.width, other.encoder.width
   params, loaded, left = _merge(state.params, given['params'], widths)
   batch_stats, _, _ = _merge(state.batch_stats, given['batch_stats'], widths)
   if not loaded:
     raise errors.RunError(
-      f'model.init_from={os.fspath(workdir)!r}: none of its arrays fits '
+      f'model.init_from={workdir!r}: none of its arrays fits '
       f'(it is a {other.config.model.name}); choose a run of the same model'
     )
   print(f'starting from step {step} of {workdir}: {len(loaded)} arrays loaded')

@@ -17,7 +17,7 @@ LAYERS = (
   ('serve', 'serve.*', 'interop', 'interop.*'),
   ('train', 'inference', 'predict', 'explain', 'transfer', 'watch'),
   ('evaluate',),
-  ('results',),
+  ('results', 'division'),
   ('submission', 'report', 'report.*'),
   ('steps', 'checkpoint', 'writers', 'run'),
   ('parallel', 'losses', 'optim', 'models', 'models.*', 'data.augment'),

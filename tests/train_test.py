@@ -211,7 +211,7 @@ def test_a_refused_run_leaves_nothing_that_stands_in_the_way(
   tiny_data, tmp_path
 ):
   c = tiny.make_config(tiny_data, train__batch_size=12)
-  with pytest.raises(errors.ConfigError, match='train.batch_size=12'):
+  with pytest.raises(errors.ConfigError, match=r'train\.batch_size=12'):
     train.train_and_evaluate(c, tmp_path / 'run')
   assert not list((tmp_path / 'run').glob('*.json'))
   # Nor does one that never came to a checkpoint.

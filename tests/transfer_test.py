@@ -4,6 +4,7 @@ import pytest
 import tiny
 
 from rsna_jax import errors, evaluate, models, optim, run, steps, transfer
+from rsna_jax.data import metadata
 
 
 def _state(c, meta_width):
@@ -16,11 +17,24 @@ def _state(c, meta_width):
   )
 
 
+def _run(c, tiny_run, init_from, fingerprint='other', columns=()):
+  c.model.init_from = str(init_from)
+  there = run.load(tiny_run)
+  return run.Run(
+    workdir=there.workdir / 'new',
+    config=c,
+    spec=there.spec,
+    encoder=metadata.Encoder(columns),
+    fingerprint=fingerprint,
+  )
+
+
 def test_everything_that_fits_is_loaded_and_the_rest_is_named(
   tiny_run, tiny_data, capsys
 ):
-  state = _state(tiny.make_config(tiny_data), 0)
-  found = transfer.start_from(state, tiny_run, 0)
+  c = tiny.make_config(tiny_data)
+  state = _state(c, 0)
+  found = transfer.start_from(state, _run(c, tiny_run, tiny_run))
   out = capsys.readouterr().out
   theirs, _ = evaluate.restore(run.load(tiny_run))
   trunk = jax.tree.leaves(theirs.ema_params['trunk'])
@@ -43,7 +57,19 @@ def test_everything_that_fits_is_loaded_and_the_rest_is_named(
 
 def test_a_run_of_which_nothing_fits_is_refused(tiny_run, tiny_data):
   c = tiny.make_config(tiny_data, model__name='meta')
+  state = _state(c, 3)
   with pytest.raises(errors.RunError, match='choose a run of the same model'):
-    transfer.start_from(_state(c, 3), tiny_run, 3)
+    transfer.start_from(state, _run(c, tiny_run, tiny_run))
   with pytest.raises(errors.RunError, match=r'no config\.json'):
-    transfer.start_from(_state(c, 3), tiny_data, 3)
+    transfer.start_from(state, _run(c, tiny_run, tiny_data))
+
+
+def test_a_run_that_has_seen_what_is_held_out_here_is_refused(
+  tiny_run, tiny_data
+):
+  c = tiny.make_config(tiny_data, data__fold=1)
+  same = run.load(tiny_run).fingerprint
+  with pytest.raises(errors.RunError, match=r'data\.fold=0, here 1'):
+    transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
+  c.data.fold = 0
+  transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
