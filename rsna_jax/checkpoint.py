@@ -23,6 +23,7 @@ from orbax.checkpoint import checkpoint_managers
 from rsna_jax import errors, files
 
 _MANIFEST = 'manifest.json'
+_OVERHEAD_BYTES = 2**16  # of Orbax's own files
 _LOG = logging.getLogger('rsna_jax')
 
 
@@ -125,6 +126,7 @@ class Checkpoints:
     """
     if step in self.steps():
       return
+    self._check_space(state, step)
     metrics = None
     if score is not None:
       metrics = {'score': float(score) if np.isfinite(score) else -1.0}
@@ -211,6 +213,18 @@ class Checkpoints:
       if found[name] != expected[name]:
         return f'{name} has changed'
     return None
+
+  def _check_space(self, state: Any, step: int) -> None:
+    """Refuses a save that cannot fit, before Orbax starts on it."""
+    needed = sum(np.asarray(leaf).nbytes for leaf in jax.tree.leaves(state))
+    needed += _OVERHEAD_BYTES
+    free = shutil.disk_usage(self.folder).free
+    if free < needed:
+      raise OSError(
+        errno.ENOSPC,
+        os.strerror(errno.ENOSPC),
+        f'{self.folder / str(step)} ({needed:,} bytes wanted, {free:,} free)',
+      )
 
   def _read(self, like: Any, step: int) -> Any:
     # Shapes first: Orbax would cut or pad an array silently.

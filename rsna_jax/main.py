@@ -109,4 +109,4 @@ def parse(argv: list[str]) -> flags.FlagValues:
 
 
 if __name__ == '__main__':
-  sys.exit(main(sys.argv))
+  shell.leave(main(sys.argv))

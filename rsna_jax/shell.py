@@ -65,13 +65,27 @@ def run(command: Callable[[], int | None]) -> int:
     raise
 
 
+def leave(code: int) -> None:
+  """Ends the process of a command with `run`'s exit code.
+
+  After an error at once, without the exit handlers of libraries: on a full disk
+  they would print tracebacks below our line.
+  """
+  if code:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+  sys.exit(0)
+
+
 def set_up_logging() -> None:
   """Our own messages plainly on standard error; others' from warnings up."""
   logging.basicConfig(
     level=logging.WARNING, format='%(levelname)s: %(message)s', force=True
   )
   for name in ('absl', 'orbax', 'jax', 'jax._src'):
-    logging.getLogger(name).setLevel(logging.ERROR)
+    # What they say of an error is in the exception as well.
+    logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def _complain(message: str) -> int:

@@ -5,6 +5,7 @@ never stopped. The events are for looking on, and TensorFlow has no part in
 them.
 """
 
+import contextlib
 import json
 import math
 import os
@@ -110,7 +111,10 @@ class Writer:
     """Flushes and closes both files; a second call does nothing."""
     if self._file is not None:
       self._file.close()
-      self._events.close()
+      # The events are for looking on: that they do not fit on a full disk must
+      # not hide what else did not.
+      with contextlib.suppress(OSError):
+        self._events.close()
     self._file = self._events = None
 
   def __enter__(self) -> 'Writer':

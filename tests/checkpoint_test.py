@@ -170,3 +170,17 @@ def test_the_manifest_lists_every_file(tmp_path):
   assert sorted(listed) == sorted(
     str(path.relative_to(folder)) for path in _files(folder)
   )
+
+
+def test_a_disk_that_is_too_full_is_refused_before_anything_is_written(
+  tmp_path, monkeypatch
+):
+  with checkpoint.Checkpoints(tmp_path) as saved:
+    saved.save(_state(1), 1)
+    usage = shutil.disk_usage(tmp_path)._replace(free=10_000)
+    monkeypatch.setattr(shutil, 'disk_usage', lambda path: usage)
+    with pytest.raises(OSError, match='No space left') as error:
+      saved.save(_state(2), 2)
+    assert error.value.filename.endswith(' wanted, 10,000 free)')
+    assert [p.name for p in saved.folder.iterdir() if p.is_dir()] == ['1']
+    assert saved.restore(_state(0)).step == 1
