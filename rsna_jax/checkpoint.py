@@ -88,14 +88,8 @@ class Checkpoints:
     self._manager.close()
 
   def steps(self) -> list[int]:
-    """Finished steps, in order: those that have a manifest."""
-    if not self.folder.is_dir():
-      return []
-    return sorted(
-      int(path.parent.name)
-      for path in self.folder.glob(f'*/{_MANIFEST}')
-      if path.parent.name.isdigit()
-    )
+    """Finished steps, in order."""
+    return finished_steps(self.folder.parent)
 
   def latest(self) -> int | None:
     steps = self.steps()
@@ -271,6 +265,15 @@ class Checkpoints:
       ):
         _LOG.warning('checkpoint %s was never finished: removed', path)
         shutil.rmtree(path)
+
+
+def finished_steps(workdir: str | os.PathLike) -> list[int]:
+  """Steps of a run whose checkpoints have a manifest, in order."""
+  return sorted(
+    int(path.parent.name)
+    for path in pathlib.Path(workdir).glob(f'checkpoints/*/{_MANIFEST}')
+    if path.parent.name.isdigit()
+  )
 
 
 def _score(metrics: dict) -> float:

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 import jax
 import ml_collections
 
+from rsna_jax import checkpoint, errors, files
 from rsna_jax import config as config_lib
-from rsna_jax import errors, files
 from rsna_jax.data import metadata, preprocess
 
 # A restart may change these: they do not change what is computed.
@@ -112,7 +112,7 @@ def start(run: Run) -> None:
       what is computed; every differing field is named.
   """
   # Without a checkpoint there is nothing that another config could spoil.
-  if any(run.workdir.glob('checkpoints/*/manifest.json')):
+  if checkpoint.finished_steps(run.workdir):
     old = load(run.workdir)
     differences = _differences(old.config, run.config)
     if differences:

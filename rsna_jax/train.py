@@ -109,8 +109,7 @@ def _train(c, workdir: pathlib.Path) -> dict:
     jax.random.key(c.seed),
     meta_width=encoder.width,
   )
-  new = not any(workdir.glob('checkpoints/*/manifest.json'))
-  if new and c.model.init_from:
+  if c.model.init_from and not checkpoint.finished_steps(workdir):
     state = transfer.start_from(state, run)
   # Nothing is written before everything that can be refused has been.
   run_lib.start(run)
