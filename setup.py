@@ -10,6 +10,7 @@ _VERSION = '0.1.0'
 _TF = ['tensorflow-cpu>=2.20']
 _BEAM = ['apache-beam>=2.70', 'mlcroissant>=1.0', *_TF]
 _PLOTS = ['matplotlib>=3.9']
+_FAST = ['numba>=0.61']
 _TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'scikit-learn>=1.5', 'scipy>=1.13']
 
 setuptools.setup(
@@ -56,10 +57,11 @@ setuptools.setup(
     'tf': _TF,
     'beam': _BEAM,
     'plots': _PLOTS,
+    'fast': _FAST,
     'serve': ['fastapi>=0.115', 'python-multipart>=0.0.18', 'uvicorn>=0.30'],
     'interop': ['highdicom>=0.25', 'pynetdicom>=2.1'],
-    'test': [*_TEST, *_PLOTS, *_TF],
-    'dev': [*_TEST, *_PLOTS, *_TF, 'ruff>=0.9'],
+    'test': [*_TEST, *_PLOTS, *_TF, *_FAST],
+    'dev': [*_TEST, *_PLOTS, *_TF, *_FAST, 'ruff>=0.9'],
     'cuda': ['jax[cuda13]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
   },

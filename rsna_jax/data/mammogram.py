@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from rsna_jax.data import pyramid
+
 # Of a frame or a picture; RSNA's largest has 28 million.
 MAX_PIXELS = 60_000_000
 
@@ -33,7 +35,8 @@ class Mammogram:
   """One image as it is stored, and how it is to be shown.
 
   Attributes:
-    pixels: (rows, cols) integers, the stored values.
+    pixels: (rows, cols) integers, the stored values; or a `pyramid.Pyramid` of
+      them, which decodes no more than it is asked for.
     photometric: 'MONOCHROME1', 'MONOCHROME2', or '' for an exported picture,
       whose polarity only its content tells.
     name: of the file, for messages.
@@ -49,9 +52,14 @@ class Mammogram:
     bits_stored: of a pixel.
     signed: whether stored values can be negative.
     presentation_lut_shape: 'IDENTITY', 'INVERSE' or ''.
+    presentation_intent: 'FOR PRESENTATION', 'FOR PROCESSING' or ''.
+    window_explanations: of the windows, as far as there are any.
+    warnings: what was made of things no mammogram should have.
+    encoding: plain values that tell how the pixels are stored, such as
+      `transfer_syntax`, `levels` and `transform` (JPEG 2000), `predictor`.
   """
 
-  pixels: np.ndarray
+  pixels: np.ndarray | pyramid.Pyramid
   photometric: str = ''
   name: str = ''
   attributes: Mapping[str, Any] = dataclasses.field(default_factory=dict)
@@ -65,3 +73,7 @@ class Mammogram:
   bits_stored: int = 16
   signed: bool = False
   presentation_lut_shape: str = ''
+  presentation_intent: str = ''
+  window_explanations: tuple[str, ...] = ()
+  warnings: tuple[str, ...] = ()
+  encoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)

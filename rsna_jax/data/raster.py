@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from rsna_jax import errors
-from rsna_jax.data import codestream, mammogram
+from rsna_jax.data import jpeg_markers, mammogram
 
 MAX_BYTES = 512 << 20  # of a file
 
@@ -32,7 +32,9 @@ def is_raster(start: bytes) -> bool:
   )
 
 
-def read_raster(source: str | os.PathLike | bytes) -> mammogram.Mammogram:
+def read_raster(
+  source: str | os.PathLike | bytes, name: str | None = None
+) -> mammogram.Mammogram:
   """Reads a picture as a mammogram of unknown polarity.
 
   Colour becomes luma (ITU-R BT.601), transparency is dropped, a palette is
@@ -41,6 +43,7 @@ def read_raster(source: str | os.PathLike | bytes) -> mammogram.Mammogram:
 
   Args:
     source: path or content of the file.
+    name: of the file, for messages; default: its path.
 
   Returns:
     Mammogram whose `pixels` are (rows, cols) uint8 or uint16.
@@ -50,9 +53,9 @@ def read_raster(source: str | os.PathLike | bytes) -> mammogram.Mammogram:
     OSError: the file cannot be opened.
   """
   if isinstance(source, bytes | bytearray | memoryview):
-    name, data = '<bytes>', bytes(source)
+    name, data = name or '<bytes>', bytes(source)
   else:
-    name = os.fspath(source)
+    name = name or os.fspath(source)
     size = pathlib.Path(source).stat().st_size
     if size > MAX_BYTES:
       raise RasterError(
@@ -101,7 +104,7 @@ def _read_png(data: bytes) -> np.ndarray:
 
 
 def _read_jpeg(data: bytes) -> np.ndarray:
-  marker, _, rows, columns, _ = codestream.jpeg_header(data)
+  marker, _, rows, columns, _ = jpeg_markers.frame_header(data)
   _check_size(rows, columns)
   if marker not in (0xC0, 0xC1, 0xC2):
     raise ValueError(f'JPEG of type SOF{marker - 0xC0} is read from DICOM only')
