@@ -9,9 +9,9 @@ import dataclasses
 import numpy as np
 
 from rsna_jax import errors
-from rsna_jax.data import components, resize
+from rsna_jax.data import components, morphology, resize
 
-THUMBNAIL = 256  # pixels of the longer side in which the breast is sought
+THUMBNAIL = 320  # pixels of the longer side in which the breast is sought
 _THRESHOLD = 0.045  # between air (0) and the brightest per cent (1)
 _LEAST_AREA = 0.01  # of the picture
 
@@ -25,12 +25,13 @@ class Breast:
   """Where the breast is.
 
   Attributes:
-    box: top, left, bottom, right, in pixels of the picture.
+    box: top, left, bottom, right, in pixels of the picture; pixel i covers
+      [i, i + 1).
     chest_side: 'left' or 'right'.
     mask: (h, w) bool, a thumbnail of the whole picture: breast or not.
   """
 
-  box: tuple[int, int, int, int]
+  box: tuple[float, float, float, float]
   chest_side: str
   mask: np.ndarray
 
@@ -57,10 +58,10 @@ def find(image: np.ndarray) -> Breast:
   # One thumbnail pixel of margin: an edge may lie anywhere in a pixel.
   height, width = rows / mask.shape[0], cols / mask.shape[1]
   box = (
-    max(0, int((ys[0] - 1) * height)),
-    max(0, int((xs[0] - 1) * width)),
-    min(rows, int(np.ceil((ys[-1] + 2) * height))),
-    min(cols, int(np.ceil((xs[-1] + 2) * width))),
+    max(0.0, (ys[0] - 1) * height),
+    max(0.0, (xs[0] - 1) * width),
+    min(float(rows), (ys[-1] + 2) * height),
+    min(float(cols), (xs[-1] + 2) * width),
   )
   return Breast(box=box, chest_side=_chest_side(mask), mask=mask)
 
@@ -72,15 +73,15 @@ def _outline(small: np.ndarray) -> np.ndarray | None:
     return None
   mask = small > air + _THRESHOLD * (bright - air)
   radius = max(1, max(small.shape) // 64)
-  core = _dilate(_erode(mask, radius), radius)
+  core = morphology.dilated(morphology.eroded(mask, radius), radius)
   labels, sizes = components.label(core)
   if not len(sizes) or sizes.max() < _LEAST_AREA * mask.size:
     return None
   core = labels == 1 + int(np.argmax(sizes))
   # The nipple is thinner than the opening: regain what touches the core.
-  core |= mask & _dilate(core, 2 * radius)
+  core |= mask & morphology.dilated(core, 2 * radius)
   # Fat at the skin line is as dark as air on some films.
-  return _filled(_dilate(core, max(1, radius // 2)))
+  return _filled(morphology.dilated(core, max(1, radius // 2)))
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:
@@ -97,20 +98,3 @@ def _chest_side(mask: np.ndarray) -> str:
   middle = (xs[0] + xs[-1]) / 2
   centre = np.average(np.arange(mask.shape[1]), weights=weights)
   return 'left' if centre < middle else 'right'
-
-
-def _erode(mask: np.ndarray, radius: int) -> np.ndarray:
-  # What is outside the picture counts as breast: the chest wall is cut there.
-  return ~_dilate(~mask, radius)
-
-
-def _dilate(mask: np.ndarray, radius: int) -> np.ndarray:
-  for axis in (0, 1):
-    pad = [(0, 0), (0, 0)]
-    pad[axis] = (radius + 1, radius)
-    sums = np.cumsum(np.pad(mask, pad), axis=axis, dtype=np.int32)
-    n = mask.shape[axis]
-    upper = np.take(sums, np.arange(n) + 2 * radius + 1, axis=axis)
-    lower = np.take(sums, np.arange(n), axis=axis)
-    mask = upper > lower
-  return mask

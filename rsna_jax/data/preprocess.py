@@ -5,99 +5,27 @@ so they can never differ; the map back to the original pixels comes with it.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
 
 import imagecodecs
 import numpy as np
 
 from rsna_jax import errors
-from rsna_jax.data import breast, grey, mammogram, resize
+from rsna_jax.data import (
+  breast,
+  grey,
+  mammogram,
+  morphology,
+  pyramid,
+  resize,
+)
+from rsna_jax.data import spec as spec_lib
 
-# Raised whenever the same file and spec give other pixels than before.
-VERSION = 1
 MIN_SIDE = 64  # pixels; a smaller picture is no mammogram
 MAX_ASPECT = 8.0
-_SAMPLE = 512  # pixels of the longer side that are looked at to find things
-
-
-class PreprocessError(errors.InputError):
-  """A picture cannot be made a standard image."""
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Spec:
-  """How standard images are made.
-
-  Attributes:
-    size: height and width in pixels.
-    bits: 8 or 16, of a pixel.
-    window: 'full', 'linear' or 'none': see `grey.presentation`.
-  """
-
-  size: tuple[int, int] = (512, 256)
-  bits: int = 8
-  window: str = 'full'
-
-  def __post_init__(self):
-    size = tuple(self.size) if isinstance(self.size, list) else self.size
-    object.__setattr__(self, 'size', size)
-    if (
-      not isinstance(size, tuple)
-      or len(size) != 2
-      or not all(isinstance(n, int) and 16 <= n <= 8192 for n in size)
-    ):
-      raise PreprocessError(
-        f'size={size}: two numbers from 16 to 8192, height and width'
-      )
-    if self.bits not in (8, 16):
-      raise PreprocessError(f'bits={self.bits!r}: choose 8 or 16')
-    if self.window not in grey.WINDOWS:
-      raise PreprocessError(
-        f'window={self.window!r}: choose {", ".join(grey.WINDOWS)}'
-      )
-
-  def name(self) -> str:
-    """A short name, such as '512x256' or '1024x512_16bit_linear'."""
-    parts = [f'{self.size[0]}x{self.size[1]}']
-    if self.bits != 8:
-      parts.append(f'{self.bits}bit')
-    if self.window != 'full':
-      parts.append(f'{self.window}')
-    return '_'.join(parts)
-
-  def to_json(self) -> dict[str, Any]:
-    """The fields, and the version of the code, as plain JSON values."""
-    return {
-      'version': VERSION,
-      'size': list(self.size),
-      'bits': self.bits,
-      'window': self.window,
-    }
-
-  @classmethod
-  def from_json(cls, value: Mapping[str, Any]) -> 'Spec':
-    """The spec that `to_json` wrote.
-
-    Raises:
-      PreprocessError: another version, an unknown field or an unusable value.
-    """
-    value = dict(value)
-    version = value.pop('version', VERSION)
-    if version != VERSION:
-      raise PreprocessError(
-        f'preprocessing version {version!r}, this is {VERSION}: prepare the '
-        'data again'
-      )
-    unknown = set(value) - {field.name for field in dataclasses.fields(cls)}
-    if unknown:
-      raise PreprocessError(
-        f'preprocessing has unknown fields {", ".join(sorted(unknown))}'
-      )
-    try:
-      return cls(**value)
-    except TypeError as error:
-      raise PreprocessError(f'preprocessing: {error}') from error
+_NEAR_AIR = 0.1  # of the range of the values
+VERSION = spec_lib.VERSION
+Spec = spec_lib.Spec
+PreprocessError = spec_lib.PreprocessError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -115,7 +43,7 @@ class StandardImage:
   """
 
   pixels: np.ndarray
-  box: tuple[int, int, int, int]
+  box: tuple[float, float, float, float]
   flipped: bool
   inverted: bool
   original_shape: tuple[int, int]
@@ -125,37 +53,42 @@ class StandardImage:
 def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
   """Shows, finds, crops, turns, resizes and pads a mammogram.
 
-  The crop is resized by area before the window is laid on it, so that a decoder
-  that gives a smaller picture leads to the same result.
+  The breast is sought in a small level of the pyramid; then the smallest level
+  that has enough pixels is resized by area, and the window is laid on that.
 
   Args:
     image: as a reader returned it.
     spec: what to make of it.
 
   Raises:
-    PreprocessError: no breast in it, or not the size of a mammogram.
+    PreprocessError: no breast in it, not the size of a mammogram, or raw.
+    dicom.DicomError: its pixels turn out to be damaged.
   """
-  rows, cols = _check_size(image)
-  show = grey.curve(image, spec.window)
-  step = max(1, max(rows, cols) // _SAMPLE)
-  sample = image.pixels[::step, ::step]
-  small = show(sample)
+  name = image.name or 'image'
+  if (
+    image.presentation_intent == 'FOR PROCESSING'
+    and spec.for_processing == 'refuse'
+  ):
+    raise PreprocessError(
+      f'{name}: PresentationIntentType=FOR PROCESSING: a raw image; take the '
+      'one for presentation, or accept it with --for-processing accept'
+    )
+  levels = pyramid.of(image.pixels)
+  rows, cols = _check_size(levels.shape, name)
+  levels = _without_padding(image, levels, spec)
+  thumbnail = pyramid.thumbnail_level(levels.shape)
+  sample = _clipped(levels.level(thumbnail), image)
+  small = grey.curve(image, spec.window, sample)(sample)
   inverted = grey.is_inverted(image)
   if not image.photometric and grey.looks_inverted(small):
     inverted = True
     small = 1 - small
-  padding = grey.padding_mask(image, sample)
-  if padding is not None:
-    small[padding] = 0
   try:
     found = breast.find(small)
   except breast.BreastError as error:
-    raise PreprocessError(
-      f'{image.name or "image"}: {error}; leave this file out'
-    ) from error
-  # The sample's pixel i stands for `step` pixels of the original.
+    raise PreprocessError(f'{name}: {error}; leave this file out') from error
   top, left, bottom, right = (
-    min(edge * step, limit)
+    min(max((edge - 0.5) * 2**thumbnail + 0.5, 0.0), float(limit))
     for edge, limit in zip(found.box, (rows, cols, rows, cols), strict=True)
   )
   flipped = found.chest_side == 'right'
@@ -166,21 +99,16 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
     min(height, max(1, round((bottom - top) * scale))),
     min(width, max(1, round((right - left) * scale))),
   )
-  crop = image.pixels[top:bottom, left:right]
-  padding = grey.padding_mask(image, crop)
-  if padding is not None and padding.any():
-    # Padding has a share in a pixel's area and no say in its value.
-    share = 1 - resize.area(padding, fit)
-    crop = np.where(padding, crop.dtype.type(0), crop)
-    values = show(resize.area(crop, fit) / np.maximum(share, 1e-6))
-  else:
-    share = 1.0
-    values = show(resize.area(crop, fit))
+  level = _level(min((bottom - top) / fit[0], (right - left) / fit[1]), spec)
+  crop, edges = _crop(levels, level, (top, left, bottom, right))
+  stored = resize.area(_clipped(crop, image) if level else crop, fit, edges)
+  # Where no window counts, the range is that of what is shown.
+  show = grey.curve(image, spec.window, np.rint(stored).astype(np.int32))
+  values = show(stored)
   if inverted and not grey.is_inverted(image):
     values = 1 - values
-  values *= share
   values *= _soft_mask(
-    found.mask, (top, left, bottom, right), (rows, cols), fit
+    found.mask, (top, left, bottom, right), 2**thumbnail, fit
   )
   if flipped:
     values = values[:, ::-1]
@@ -237,39 +165,123 @@ def decode_png(data: bytes) -> np.ndarray:
   return pixels
 
 
-def _check_size(image: mammogram.Mammogram) -> tuple[int, int]:
-  rows, cols = image.pixels.shape
+def _check_size(shape: tuple[int, int], name: str) -> tuple[int, int]:
+  rows, cols = shape
   if (
     min(rows, cols) < MIN_SIDE
     or max(rows, cols) > MAX_ASPECT * min(rows, cols)
     or rows * cols > mammogram.MAX_PIXELS
   ):
     raise PreprocessError(
-      f"{image.name or 'image'}: {rows}x{cols} pixels is not a mammogram's "
-      f'size ({MIN_SIDE} pixels or more on a side, at most {MAX_ASPECT:.0f} '
-      f'times as long as wide, at most {mammogram.MAX_PIXELS} pixels)'
+      f"{name}: {rows}x{cols} pixels is not a mammogram's size ({MIN_SIDE} "
+      f'pixels or more on a side, at most {MAX_ASPECT:.0f} times as long as '
+      f'wide, at most {mammogram.MAX_PIXELS} pixels)'
     )
   return rows, cols
 
 
+def _without_padding(
+  image: mammogram.Mammogram, levels: pyramid.Pyramid, spec: Spec
+) -> pyramid.Pyramid:
+  """The pyramid, its padding painted with the value of air if need be.
+
+  Padding is mostly the value of air itself. Where it is not, it must not mix
+  with what it borders on, so it is painted over before anything is shrunk.
+  """
+  if image.padding is None:
+    return levels
+  sample = levels.level(pyramid.thumbnail_level(levels.shape))
+  mask = grey.padding_mask(image, sample)
+  # Samples beside padding are mixed with it.
+  inside = sample[~morphology.dilated(mask, 1)]
+  if not len(inside):
+    return levels
+  inside = _clipped(inside, image)
+  show = grey.curve(image, spec.window, inside)
+  # There may be no air but the padding: the dark end of the window is as good.
+  near = [c + s * w / 2 for c, w in image.windows[:1] for s in (-1, 1)]
+  near += [end for lut in image.voi_luts[:1] for end in _ends(lut)]
+  candidates = np.append(inside, _clipped(np.rint(near), image).astype(int))
+  shown = show(candidates)
+  dark = candidates[shown <= shown.min() + 1 / 256]
+  air = dark[np.argmin(np.abs(dark - np.median(inside)))]
+  ends = np.asarray(image.padding)
+  near = np.abs(ends - air) <= _NEAR_AIR * (inside.max() - inside.min())
+  if near.all() and (show(ends) <= shown.min() + _NEAR_AIR).all():
+    return levels
+  pixels = levels.level(0)
+  mask = grey.padding_mask(image, pixels)
+  return pyramid.Array(np.where(mask, pixels.dtype.type(air), pixels))
+
+
+def _ends(lut: mammogram.Lut) -> tuple[int, int]:
+  return lut.first, lut.first + len(lut.values) - 1
+
+
+def _clipped(values: np.ndarray, image: mammogram.Mammogram) -> np.ndarray:
+  """Samples of a level, which may overshoot, in the range of stored values."""
+  low, high = 0, (1 << image.bits_stored) - 1
+  if image.signed:
+    low, high = -(1 << (image.bits_stored - 1)), high >> 1
+  return np.clip(values, low, high)
+
+
+def _level(scale: float, spec: Spec) -> int:
+  """The smallest level that has the pixels of the output, times the slack.
+
+  Args:
+    scale: stored pixels for each of the output.
+    spec: its quality counts.
+  """
+  if spec.quality == 'exact':
+    return 0
+  return max(0, int(np.floor(np.log2(scale / spec_lib.SLACK[spec.quality]))))
+
+
+def _crop(
+  levels: pyramid.Pyramid, level: int, box: tuple[float, float, float, float]
+) -> tuple[np.ndarray, tuple[float, float, float, float]]:
+  """The samples of a level that a box of the image needs, and its edges there.
+
+  Sample i of a level stands at the centre of pixel 2 ** level * i, so an edge u
+  lies at (u - 0.5) / 2 ** level + 0.5.
+  """
+  size = levels.level_shape(level)
+  top, left, bottom, right = ((edge - 0.5) / 2**level + 0.5 for edge in box)
+  first_row, first_col = int(top), int(left)
+  part = (
+    first_row,
+    first_col,
+    min(size[0], int(np.ceil(bottom))),
+    min(size[1], int(np.ceil(right))),
+  )
+  edges = (
+    top - first_row,
+    left - first_col,
+    bottom - first_row,
+    right - first_col,
+  )
+  return levels.level(level, part), edges
+
+
 def _soft_mask(
   mask: np.ndarray,
-  box: tuple[int, int, int, int],
-  shape: tuple[int, int],
+  box: tuple[float, float, float, float],
+  scale: int,
   size: tuple[int, int],
 ) -> np.ndarray:
   """The outline within the box as weights, fading over a thumbnail pixel."""
   top, left, bottom, right = box
-  ys = _positions(top, bottom, size[0], mask.shape[0] / shape[0])
-  xs = _positions(left, right, size[1], mask.shape[1] / shape[1])
+  ys = _positions(top, bottom, size[0], scale)
+  xs = _positions(left, right, size[1], scale)
   full = mask.astype(np.float32)
   return _interpolated(_interpolated(full, ys).T, xs).T
 
 
-def _positions(start: int, end: int, n: int, scale: float) -> np.ndarray:
-  """Centres of the n output pixels of [start, end), in mask pixels."""
+def _positions(start: float, end: float, n: int, scale: int) -> np.ndarray:
+  """Centres of the n output pixels of [start, end), in mask samples."""
   centres = start + (np.arange(n) + 0.5) * ((end - start) / n)
-  return centres * scale - 0.5
+  return (centres - 0.5) / scale
 
 
 def _interpolated(image: np.ndarray, at: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ import numpy as np
 from rsna_jax.data import wavelet
 
 Box = tuple[int, int, int, int]
+THUMBNAIL = 160  # pixels of a thumbnail's longer side, at least
+MAX_THUMBNAIL_LEVEL = 5  # as many as encoders usually keep
 
 
 class Pyramid(abc.ABC):
@@ -76,6 +78,17 @@ class Array(Pyramid):
     return low[
       top - first_row : bottom - first_row, left - first_col : right - first_col
     ]
+
+
+def thumbnail_level(shape: tuple[int, int]) -> int:
+  """The level in which things are looked for: 160 to 320 pixels long.
+
+  It depends on the size alone, so that every codec leads to the same picture.
+  """
+  level = 0
+  while level < MAX_THUMBNAIL_LEVEL and max(shape) >> (level + 1) >= THUMBNAIL:
+    level += 1
+  return level
 
 
 def of(pixels: np.ndarray | Pyramid) -> Pyramid:

@@ -1,15 +1,25 @@
 """Standard images: geometry, greys, formats, and real mammograms."""
 
+import functools
 import io
 import os
 import pathlib
 
+import imagecodecs
 import numpy as np
 import pytest
 from PIL import Image
 
 from rsna_jax import errors
-from rsna_jax.data import dicom, grey, mammogram, preprocess
+from rsna_jax.data import (
+  codestream,
+  dicom,
+  grey,
+  jpeg2000,
+  jpeg_lossless,
+  mammogram,
+  preprocess,
+)
 
 DATA = pathlib.Path(
   os.environ.get('RSNA_JAX_DATA')
@@ -81,12 +91,12 @@ def test_corners_of_the_box_are_those_of_the_map():
   assert x_scale == pytest.approx(y_scale, rel=0.01)
 
 
-def shares(rows: int, n: int) -> np.ndarray:
+def shares(rows: int, start: float, end: float, n: int) -> np.ndarray:
   """(n, rows): the share of each pixel in the mean of an output pixel."""
-  edges = np.arange(n + 1)[:, None] * rows / n
+  edges = start + np.arange(n + 1)[:, None] * (end - start) / n
   pixel = np.arange(rows)[None]
   overlap = np.minimum(edges[1:], pixel + 1) - np.maximum(edges[:-1], pixel)
-  return np.clip(overlap, 0, None) * n / rows
+  return np.clip(overlap, 0, None) * n / (end - start)
 
 
 def test_pixels_are_the_window_of_area_means_of_the_crop():
@@ -97,9 +107,9 @@ def test_pixels_are_the_window_of_area_means_of_the_crop():
   height = round((bottom - top) / found.to_original[1, 1])
   width = round((right - left) / found.to_original[0, 0])
   means = (
-    shares(bottom - top, height)
-    @ values[top:bottom, left:right].astype(np.float64)
-    @ shares(right - left, width).T
+    shares(values.shape[0], top, bottom, height)
+    @ values.astype(np.float64)
+    @ shares(values.shape[1], left, right, width).T
   )
   expected = np.clip((means - 1499.5) / 2499 + 0.5, 0, 1) * 65535
   offset = (512 - height) // 2
@@ -145,7 +155,7 @@ def test_padding_is_black_and_does_not_darken_the_skin():
   )
   plain = preprocess.standardise(image(pixels()), Spec(bits=16))
   assert found.box == plain.box
-  # Without the shares of padding, the skin would be black by two pixels.
+  # Mixed with padding, the skin would be black by two pixels.
   assert (abs(found.pixels.astype(int) - plain.pixels) > 700).mean() < 0.001
   assert found.pixels.min() == 0
 
@@ -234,3 +244,91 @@ def test_real_mammograms_come_out_bright_on_black_at_the_left(name):
   assert found.inverted == (read.photometric == 'MONOCHROME1')
   assert found.flipped == (read.attributes['laterality'] == 'R')
   assert (found.pixels == 0).mean() > 0.2
+
+
+def psnr(one: np.ndarray, other: np.ndarray) -> float:
+  error = np.mean((one.astype(np.float64) - other) ** 2)
+  return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def smooth(rows=2000, cols=1500, noise=25, seed=1) -> np.ndarray:
+  """A breast of 12 bits with detector noise, on air of 0."""
+  rng = np.random.default_rng(seed)
+  y = (np.arange(rows)[:, None] - rows / 2) / (0.4 * rows)
+  x = np.arange(cols)[None] / (0.6 * cols)
+  depth = np.clip(1 - y**2 - x**2, 0, None)
+  tissue = 900 + 1800 * np.sqrt(depth) + 200 * np.sin(9 * x) * np.cos(7 * y)
+  tissue += rng.normal(0, noise, (rows, cols))
+  return np.where(depth > 0, tissue, 0).clip(0, 4095).astype(np.uint16)
+
+
+@functools.cache
+def encoded(codec: str) -> mammogram.Mammogram:
+  values = smooth()
+  frame = codestream.Frame(
+    rows=values.shape[0],
+    columns=values.shape[1],
+    bits_allocated=16,
+    bits_stored=12,
+    signed=False,
+  )
+  if codec == 'jpeg2000':
+    data = imagecodecs.jpeg2k_encode(
+      values, level=0, codecformat='j2k', reversible=True, resolutions=6
+    )
+    return image(jpeg2000.Image(data, frame), padding=(0, 0))
+  data = imagecodecs.jpeg8_encode(
+    values, lossless=True, predictor=1, bitspersample=12
+  )
+  return image(jpeg_lossless.Image(data, frame), padding=(0, 0))
+
+
+@pytest.mark.parametrize('quality', preprocess.spec_lib.QUALITIES)
+@pytest.mark.parametrize('size', [(512, 256), (1024, 512), (200, 90)])
+def test_the_codec_cannot_be_told_from_the_result(quality, size):
+  values = smooth()
+  spec = Spec(size=size, quality=quality)
+  found = [
+    preprocess.standardise(mammogram_, spec)
+    for mammogram_ in (
+      image(values, padding=(0, 0)),
+      encoded('jpeg2000'),
+      encoded('jpeg lossless'),
+    )
+  ]
+  for other in found[1:]:
+    assert other.box == found[0].box
+    np.testing.assert_array_equal(other.pixels, found[0].pixels)
+
+
+@pytest.mark.parametrize('mirrored', [False, True])
+def test_less_decoding_changes_little_and_shifts_nothing(mirrored):
+  values = smooth()
+  if mirrored:
+    values = np.ascontiguousarray(values[:, ::-1])
+  for size in [(512, 256), (300, 150), (128, 64)]:
+    exact, fine, fast = (
+      preprocess.standardise(image(values), Spec(size=size, quality=quality))
+      for quality in ('exact', 'fine', 'fast')
+    )
+    assert psnr(fast.pixels, exact.pixels) > 45
+    assert psnr(fine.pixels, exact.pixels) > 45
+    # Uncorrected, the phase of the levels would shift by 0.2 to 0.5 pixels.
+    difference = fast.pixels - exact.pixels.astype(float)
+    for slope in np.gradient(exact.pixels.astype(float)):
+      assert abs((difference * slope).sum() / (slope**2).sum()) < 0.08
+
+
+def test_a_range_without_a_window_is_that_of_the_result():
+  values = smooth()
+  values[1000, 400] = 4095  # one hot pixel must not darken the rest
+  found = preprocess.standardise(image(values, windows=()), Spec())
+  assert found.pixels.max() == 255
+  assert np.percentile(found.pixels, 99) > 200
+
+
+def test_raw_images_are_refused_unless_they_are_wanted():
+  raw = image(smooth(), presentation_intent='FOR PROCESSING')
+  with pytest.raises(preprocess.PreprocessError, match='--for-processing'):
+    preprocess.standardise(raw, Spec())
+  preprocess.standardise(raw, Spec(for_processing='accept'))

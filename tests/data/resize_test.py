@@ -49,3 +49,30 @@ def test_a_growing_axis_is_interpolated_between_pixel_centres():
   grown = resize.area(image, (2, 6))
   expected = np.interp((np.arange(6) + 0.5) / 2 - 0.5, [0, 1, 2], [0, 10, 20])
   np.testing.assert_allclose(grown, np.stack([expected, expected]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+  'box', [(1.25, 0.5, 37.75, 30.0), (0.0, 0.0, 40.25, 31.75), (3, 2, 8, 9)]
+)
+def test_a_box_may_cut_pixels_and_pass_the_edge(box):
+  image = np.random.default_rng(2).integers(0, 5000, (40, 31))
+  top, left, bottom, right = box
+  size = (4, 3)
+  # Brute force: each pixel, repeated beyond the edges, as 4 x 4 small ones.
+  fine = np.pad(image, 1, mode='edge').repeat(4, 0).repeat(4, 1)
+  rows = fine[4 + int(4 * top) : 4 + int(4 * bottom)]
+  part = rows[:, 4 + int(4 * left) : 4 + int(4 * right)].astype(float)
+  step = [n / m for n, m in zip(part.shape, size, strict=True)]
+  for i in range(size[0]):
+    for j in range(size[1]):
+      ys, xs = (
+        np.clip(
+          np.minimum(np.arange(n) + 1, (k + 1) * s)
+          - np.maximum(np.arange(n), k * s),
+          0,
+          None,
+        )
+        for n, k, s in zip(part.shape, (i, j), step, strict=True)
+      )
+      mean = ys @ part @ xs / (step[0] * step[1])
+      assert resize.area(image, size, box)[i, j] == pytest.approx(mean, 1e-5)
