@@ -25,7 +25,7 @@ def standard_file(
     errors.InputError: the file is no usable mammogram.
   """
   source, spec = item
-  mammogram = image.read(source)
+  mammogram = image.open_mammogram(source)
   standard = preprocess.standardise(mammogram, preprocess.Spec.from_json(spec))
   return {
     'pixels': standard.pixels,
