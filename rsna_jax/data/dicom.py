@@ -88,8 +88,12 @@ def open_mammogram(
     if file.frames > 1 and frame is None:
       raise file.error(f'{file.frames} frames: name the one to read')
     pixels = file.pixels(frame or 0)
-    fields = file.parse(dicom_header.fields, file.header)
-  encoding = {'transfer_syntax': str(file.syntax), **pixels.encoding}
+    fields = file.parse(dicom_header.fields, file.header, frame or 0)
+  encoding = {
+    'transfer_syntax': str(file.syntax),
+    **file.parse(dicom_header.encoding, file.header),
+    **pixels.encoding,
+  }
   return mammogram.Mammogram(
     pixels=pixels, name=file.name, encoding=encoding, **fields
   )

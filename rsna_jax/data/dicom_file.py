@@ -17,9 +17,11 @@ from pydicom import encaps, filereader, tag, uid
 from rsna_jax import errors
 from rsna_jax.data import (
   codestream,
+  colour,
   dicom_header,
   jpeg2000,
   jpeg_lossless,
+  jpeg_ls,
   pyramid,
 )
 
@@ -36,8 +38,13 @@ _NATIVE = (
 _CODECS: dict[str, Callable[[bytes, codestream.Frame], pyramid.Pyramid]] = {
   uid.JPEG2000Lossless: jpeg2000.Image,
   uid.JPEG2000: jpeg2000.Image,
+  uid.HTJ2KLossless: jpeg2000.Image,
+  uid.HTJ2KLosslessRPCL: jpeg2000.Image,
+  uid.HTJ2K: jpeg2000.Image,
   uid.JPEGLossless: jpeg_lossless.Image,
   uid.JPEGLosslessSV1: jpeg_lossless.Image,
+  uid.JPEGLSLossless: jpeg_ls.Image,
+  uid.JPEGLSNearLossless: jpeg_ls.Image,
   uid.RLELossless: lambda data, frame: pyramid.Array(
     codestream.decode_rle(data, frame)
   ),
@@ -70,6 +77,26 @@ class _Pixels(pyramid.Pyramid):
       return function()
     except codestream.CodestreamError as error:
       raise self._error(f'{error}; copy or export the file again') from error
+
+
+class _Counted:
+  """A stream that can be read a bounded number of times.
+
+  Elements within sequences are not shown to `stop_when`, but they are read.
+  """
+
+  def __init__(self, stream: BinaryIO):
+    self._stream = stream
+    self._left = 20 * MAX_ELEMENTS
+    self.seek, self.tell = stream.seek, stream.tell
+
+  def read(self, size: int = -1) -> bytes:
+    self._left -= 1
+    if self._left < 0:
+      raise dicom_header.HeaderError(
+        f'more than {MAX_ELEMENTS} elements before the pixels'
+      )
+    return self._stream.read(size)
 
 
 class File:
@@ -135,16 +162,19 @@ class File:
         shown += f' ({self.syntax.name})'
       raise self.error(
         f'transfer syntax {shown or "missing"} is not read; convert it to '
-        'JPEG 2000, JPEG lossless, RLE or uncompressed'
+        'JPEG 2000, JPEG lossless, JPEG-LS, RLE or uncompressed'
       )
     self._limit = 0
     if self.syntax == uid.DeflatedExplicitVRLittleEndian:
       self._inflate_header()
     self.header = self._read_header()
-    self._frame, self.frames = self.parse(dicom_header.frames, self.header)
-    self.frame_bytes = (
-      self._frame.rows * self._frame.columns * self._frame.dtype.itemsize
+    self._frame, self.frames = self.parse(
+      dicom_header.frames, self.header, checked=True
     )
+    self._layout = self.parse(
+      colour.layout, self.header, native=self.syntax in _NATIVE
+    )
+    self.frame_bytes = colour.frame_bytes(self._frame, self._layout)
     if self._limit:
       self._inflate_pixels()
       self._read_header()
@@ -165,7 +195,7 @@ class File:
 
     return self.parse(
       filereader.read_dataset,
-      self._stream,
+      _Counted(self._stream),
       self.syntax.is_implicit_VR,
       self.syntax.is_little_endian,
       stop_when=at_pixels,
@@ -212,9 +242,12 @@ class File:
         raise self.error('compressed pixels without fragments; export it again')
       return
     expected = self.frames * self.frame_bytes
-    if self._length != 0xFFFFFFFF and self._length > 2 * expected + 4096:
+    # Some writers pad; by a row or a column it is another image.
+    spare = self.frame_bytes // max(self._frame.rows, self._frame.columns)
+    if expected + spare <= self._length != 0xFFFFFFFF:
       raise self.error(
-        f'pixel data of {self._length} bytes, the header says {expected}'
+        f'pixel data of {self._length} bytes, the header says {expected}: Rows '
+        'or Columns are wrong; export the file again'
       )
     have = end - self._offset
     if self._length != 0xFFFFFFFF:
@@ -245,17 +278,22 @@ class File:
       number_of_frames=self.frames,
       extended_offsets=self._extended_offsets(),
     )
-    return _CODECS[self.syntax](data, self._frame)
+    if self._layout.samples > 1:
+      if self.syntax != uid.RLELossless:
+        raise codestream.CodestreamError(
+          f'{self._layout.photometric} in {self.syntax.name} is not read'
+        )
+      return pyramid.Array(colour.rle(data, self._frame, self._layout))
+    found = _CODECS[self.syntax](data, self._frame)
+    if self._layout.palette is None:
+      return found
+    return pyramid.Array(colour.looked_up(found.level(0), self._layout))
 
   def _read_native(self, index: int) -> np.ndarray:
     self._stream.seek(self._offset + index * self.frame_bytes)
     data = self._stream.read(self.frame_bytes)
     big = not self.syntax.is_little_endian
-    dtype = np.dtype(f'u{self._frame.bits_allocated // 8}')
-    values = np.frombuffer(data, dtype.newbyteorder('>' if big else '<'))
-    values = values.reshape(self._frame.rows, self._frame.columns)
-    # A copy in the machine's own order that owns its memory.
-    return codestream.from_container(values.astype(dtype), self._frame)
+    return colour.native(data, self._frame, self._layout, big)
 
   def _extended_offsets(self) -> tuple[bytes, bytes] | None:
     offsets = self.header.get('ExtendedOffsetTable')

@@ -4,14 +4,16 @@ The order is that of PS3.3 C.11 and PS3.4 N.2: MONOCHROME1 is inverted last, and
 padding is black after that.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
-from rsna_jax.data import mammogram
+from rsna_jax.data import mammogram, pyramid
+
+THUMBNAIL = 160  # pixels of the longer side, at the most
 
 WINDOWS = ('full', 'linear', 'none')
+_BOUND = 1e30  # of a window; float32 ends at 3e38
 
 
 def presentation(
@@ -29,17 +31,20 @@ def presentation(
   Returns:
     (rows, cols) float32 from 0 to 1.
   """
-  shown = curve(image, window)(image.pixels)
+  pixels = pyramid.of(image.pixels).level(0)
+  shown = curve(image, window, pixels)(pixels)
   if not image.photometric and looks_inverted(shown):
     shown = 1 - shown
-  mask = padding_mask(image, image.pixels)
+  mask = padding_mask(image, pixels)
   if mask is not None:
     shown[mask] = 0
   return shown
 
 
 def curve(
-  image: mammogram.Mammogram, window: str = 'full'
+  image: mammogram.Mammogram,
+  window: str = 'full',
+  pixels: np.ndarray | None = None,
 ) -> Callable[[np.ndarray], np.ndarray]:
   """The grey curve of an image, padding apart.
 
@@ -47,8 +52,10 @@ def curve(
   between two stored values are interpolated.
 
   Args:
-    image: whose `pixels` are looked at only where no window counts.
+    image: as a reader returned it.
     window: as in `presentation`.
+    pixels: (...) integers, stored values whose range counts where no window
+      does; None: those of the image, or of its thumbnail where it is a pyramid.
 
   Returns:
     A function from (...) stored values to (...) float32 from 0 to 1; of an
@@ -56,7 +63,7 @@ def curve(
   """
   if window not in WINDOWS:
     raise ValueError(f'window={window!r}: choose {", ".join(WINDOWS)}')
-  voi = _voi(image, window)
+  voi = _voi(image, window, pixels)
   invert = is_inverted(image)
 
   def show(values: np.ndarray) -> np.ndarray:
@@ -97,25 +104,26 @@ def _modality(image: mammogram.Mammogram, values: np.ndarray) -> np.ndarray:
 
 
 def _voi(
-  image: mammogram.Mammogram, window: str
+  image: mammogram.Mammogram, window: str, pixels: np.ndarray | None
 ) -> Callable[[np.ndarray], np.ndarray]:
   if window == 'full' and image.voi_luts:
     lut = image.voi_luts[0]
     white = np.float32((1 << lut.bits) - 1)
     return lambda values: _look_up(lut, values) / white
-  if window != 'none' and image.windows:
-    center, width = image.windows[0]
+  if window != 'none':
     function = image.voi_function if window == 'full' else 'LINEAR'
-    if _usable(center, width, function):
-      return lambda values: _windowed(values, center, width, function)
-  low, high = _value_range(image)
+    # Of several views (C.11.2.1.2) the first counts that can be shown at all.
+    for center, width in image.windows:
+      if _usable(center, width, function):
+        return lambda values: _windowed(values, center, width, function)
+  low, high = _value_range(image, _ranged(image) if pixels is None else pixels)
   scale = 1 / (high - low) if high > low else 0.0
   return lambda values: (values - np.float32(low)) * np.float32(scale)
 
 
 def _usable(center: float, width: float, function: str) -> bool:
   least = 1 if function == 'LINEAR' else 1e-6
-  return math.isfinite(center) and math.isfinite(width) and width >= least
+  return abs(center) < _BOUND and least <= width < _BOUND
 
 
 def _windowed(
@@ -139,13 +147,32 @@ def _look_up(lut: mammogram.Lut, values: np.ndarray) -> np.ndarray:
     index = values.astype(np.int32) - lut.first
     np.clip(index, 0, len(lut.values) - 1, out=index)
     return lut.values.astype(np.float32)[index]
-  at = np.arange(len(lut.values), dtype=np.float64) + lut.first
-  return np.interp(values, at, lut.values).astype(np.float32)
+  # np.interp does this in double precision, which takes ten times as long.
+  last = len(lut.values) - 1
+  at = np.clip(values - np.float32(lut.first), 0, last, dtype=np.float32)
+  below = at.astype(np.int32)
+  np.minimum(below, max(last - 1, 0), out=below)
+  at -= below
+  entries = lut.values.astype(np.float32)
+  at *= np.diff(entries, append=entries[-1:])[below]
+  at += entries[below]
+  return at
 
 
-def _value_range(image: mammogram.Mammogram) -> tuple[float, float]:
-  """Least and greatest modality value of the pixels that are no padding."""
-  pixels = image.pixels
+def _ranged(image: mammogram.Mammogram) -> np.ndarray:
+  """The stored values whose range counts: a pyramid is not decoded in full."""
+  if not isinstance(image.pixels, pyramid.Pyramid):
+    return image.pixels
+  size, level = max(image.pixels.shape), 0
+  while size >> level > THUMBNAIL:
+    level += 1
+  return image.pixels.level(level)
+
+
+def _value_range(
+  image: mammogram.Mammogram, pixels: np.ndarray
+) -> tuple[float, float]:
+  """Least and greatest modality value of pixels that are no padding."""
   mask = padding_mask(image, pixels)
   if mask is None:
     ends = np.array([pixels.min(), pixels.max()])

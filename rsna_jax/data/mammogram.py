@@ -41,7 +41,8 @@ class Mammogram:
       whose polarity only its content tells.
     name: of the file, for messages.
     attributes: plain values of `patient_id`, `image_id`, `laterality`, `view`,
-      `age` (years) and `implant` (0 or 1), those alone that the file has.
+      `age` (years), `implant` (0 or 1) and `slice_thickness` (mm), those alone
+      that the file has.
     rescale_slope: of the modality transform.
     rescale_intercept: of the modality transform.
     modality_lut: takes the place of slope and intercept where there is one.

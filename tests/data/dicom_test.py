@@ -191,6 +191,54 @@ def test_bits_above_those_stored_are_cleared_or_repeat_the_sign():
   np.testing.assert_array_equal(dicom.read_pixels(written(cut)), signed)
 
 
+def test_samples_in_the_upper_bits_are_shifted_down():
+  pixels = image(12)
+  shifted = dataset(pixels << 4 | np.uint16(3), HighBit=15)
+  for syntax in (uid.ExplicitVRLittleEndian, uid.ImplicitVRLittleEndian):
+    read = dicom.read_pixels(written(shifted, syntax))
+    np.testing.assert_array_equal(read, pixels)
+  packed = encapsulated([jpeg_lossless(pixels)], SV1, pixels, HighBit=15)
+  with pytest.raises(dicom.DicomError, match='HighBit=15'):
+    dicom.read_pixels(packed)
+
+
+def test_colour_becomes_luma_with_a_warning():
+  rgb = np.stack([image(8), image(8) // 2, image(8) // 3], axis=-1)
+  ds = dataset(
+    rgb[..., 0],
+    8,
+    SamplesPerPixel=3,
+    PhotometricInterpretation='RGB',
+    PlanarConfiguration=0,
+    PixelData=rgb.tobytes(),
+    WindowCenter='7',
+    WindowWidth='3',
+  )
+  read = dicom.read_mammogram(written(ds))
+  luma = rgb @ np.array([0.299, 0.587, 0.114])
+  np.testing.assert_allclose(read.pixels, luma, atol=0.502)
+  assert read.photometric == ''
+  assert 'BT.601' in read.warnings[0]
+  short = written(ds)[: -ROWS * COLUMNS]
+  with pytest.raises(dicom.DicomError, match='cut short'):
+    dicom.read_mammogram(short)
+
+
+def test_a_frame_is_shown_as_its_functional_groups_say():
+  pixels = np.stack([image(12)] * 2)
+  frames = []
+  for center in ('100', '200'):
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = center, '50'
+    group = Dataset()
+    group.FrameVOILUTSequence = Sequence([window])
+    frames.append(group)
+  ds = dataset(pixels, PerFrameFunctionalGroupsSequence=Sequence(frames))
+  read = dicom.read_mammogram(written(ds), frame=1)
+  assert read.windows == ((200, 50),)
+  assert read.encoding['bits_stored'] == 12
+
+
 @pytest.mark.parametrize('kind', ['native', 'jpeg', 'rle', 'deflated'])
 def test_frames_are_read_together_or_one_at_a_time(kind, tmp_path):
   pixels = np.stack([image(12) ^ np.uint16(i) for i in range(4)])
@@ -411,11 +459,11 @@ HOSTILE = {
   'colour': (lambda: bad(dataset(image(), SamplesPerPixel=3)), 'Samples'),
   'palette': (
     lambda: bad(dataset(image(), PhotometricInterpretation='PALETTE COLOR')),
-    'PALETTE',
+    'RedPalette',
   ),
   '12 allocated': (lambda: bad(dataset(image(), BitsAllocated=12)), 'Bits'),
   '17 stored': (lambda: bad(dataset(image(), BitsStored=17)), 'BitsStored=17'),
-  'high bit': (lambda: bad(dataset(image(), HighBit=15)), 'HighBit=15'),
+  'high bit': (lambda: bad(dataset(image(), HighBit=10)), 'HighBit=10'),
   'sign 7': (lambda: bad(dataset(image(), PixelRepresentation=7)), 'tion=7'),
   'short': (lambda: bad(dataset(image()))[:-100], 'cut short'),
   'syntax': (
@@ -617,3 +665,19 @@ def test_transcoded_real_files_have_the_pixels_of_their_originals():
   )
   for copy in copies:
     np.testing.assert_array_equal(dicom.read_pixels(copy), original)
+
+
+def test_elements_nested_in_sequences_are_counted():
+  # An open-length sequence of one-item sequences, of a private group.
+  item = b'\xfe\xff\x00\xe0\xff\xff\xff\xff' + (
+    b'\x09\x00\x10\x10LO\x02\x00ab' * 50 + b'\xfe\xff\x0d\xe0\x00\x00\x00\x00'
+  )
+  sequence = (
+    b'\x09\x00\x20\x10SQ\x00\x00\xff\xff\xff\xff'
+    + item * 6000
+    + b'\xfe\xff\xdd\xe0\x00\x00\x00\x00'
+  )
+  data = written(dataset(image()))
+  at = data.index(b'\x28\x00\x02\x00')  # SamplesPerPixel
+  with pytest.raises(dicom.DicomError, match='more than 10000 elements'):
+    dicom.read_pixels(data[:at] + sequence + data[at:])

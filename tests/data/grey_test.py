@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import apply_modality_lut, apply_voi_lut
 from pydicom.sequence import Sequence
 
-from rsna_jax.data import grey, mammogram
+from rsna_jax.data import grey, mammogram, pyramid
 
 PIXELS = np.random.default_rng(0).integers(0, 4096, (40, 30)).astype(np.uint16)
 
@@ -163,6 +163,45 @@ def test_an_unusable_window_counts_as_none(window):
   shown = grey.presentation(image(windows=(window,)))
   np.testing.assert_array_equal(shown, grey.presentation(image(), 'none'))
   assert np.isfinite(shown).all()
+
+
+def test_the_range_is_that_of_the_pixels_that_are_named():
+  show = grey.curve(image(), pixels=np.array([[1000, 2000]], np.int32))
+  np.testing.assert_allclose(
+    show(np.array([500, 1000, 1250, 2000, 3000])), [0, 0, 0.25, 1, 1]
+  )
+  windowed = grey.curve(image(windows=((2000, 500),)), pixels=PIXELS[:1])
+  np.testing.assert_array_equal(
+    windowed(PIXELS), grey.presentation(image(windows=((2000, 500),)))
+  )
+
+
+class Counted(pyramid.Array):
+  """A pyramid that notes what it was asked for."""
+
+  def __init__(self, pixels):
+    super().__init__(pixels)
+    self.asked = []
+
+  def level(self, level, box=None):
+    self.asked.append(level)
+    return super().level(level, box)
+
+
+def test_the_range_of_a_pyramid_is_that_of_its_thumbnail():
+  pixels = np.full((1000, 700), 300, np.uint16)
+  pixels[:, 350:] = 900
+  counted = Counted(pixels)
+  show = grey.curve(image(counted))
+  assert counted.asked == [3]
+  # A low-pass band overshoots a step by some 15 per cent at most.
+  np.testing.assert_allclose(show(np.array([300, 900])), [0, 1], atol=0.16)
+  counted.asked.clear()
+  grey.curve(image(counted, windows=((2000, 500),)))
+  assert not counted.asked
+  counted.asked.clear()
+  shown = grey.presentation(image(counted))
+  np.testing.assert_array_equal(shown, grey.presentation(image(pixels)))
 
 
 def test_monochrome1_is_inverted_after_the_window():
