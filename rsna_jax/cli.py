@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Sequence
 
@@ -56,7 +57,10 @@ def _parser() -> argparse.ArgumentParser:
 
   verb = _verb(verbs, 'prepare', 'turn mammograms into a data set')
   verb.add_argument(
-    'src', metavar='SRC', help='RSNA layout, or folders Density1Benign ...'
+    'src',
+    metavar='SRC',
+    help='RSNA layout, or folders Density1Benign ...: a folder, a zip, or a '
+    'URL such as gs://BUCKET/FOLDER or zip://::gs://BUCKET/rsna.zip',
   )
   verb.add_argument('--data-dir', required=True, help='where the data set goes')
   verb.add_argument('--size', type=_size, default=(512, 256), metavar='HxW')
@@ -65,9 +69,69 @@ def _parser() -> argparse.ArgumentParser:
     '--window', choices=('full', 'linear', 'none'), default='full'
   )
   verb.add_argument('--train-csv', help='instead of SRC/train.csv')
+  verb.add_argument('--workers', type=_count, help='default: one for each CPU')
+  verb.add_argument('--bad-files', choices=('stop', 'skip'), default='stop')
+  verb.add_argument(
+    '--beam-runner',
+    metavar='R',
+    help='of Apache Beam: DirectRunner, FlinkRunner, SparkRunner, '
+    'DataflowRunner; see docs/scaling.md',
+  )
+  verb.add_argument(
+    '--beam-options',
+    type=_beam_options,
+    default=[],
+    metavar='O',
+    help='as in --beam-options=--direct_num_workers=2,--streaming',
+  )
+  verb.set_defaults(run=_prepare)
+
+  verb = _verb(verbs, 'convert', 'turn mammograms and volumes into pictures')
+  verb.add_argument(
+    'inputs',
+    nargs='+',
+    metavar='IN',
+    help='files, folders, or one RSNA layout, whose tables are written as well',
+  )
+  verb.add_argument('out', metavar='OUT', help='folder to write')
+  verb.add_argument(
+    '--format',
+    choices=('png16', 'png8', 'npy'),
+    default='png16',
+    help='png: as shown, bright on black; npy: modality values, in the stored '
+    'type, or as float32 where they are rescaled',
+  )
+  verb.add_argument(
+    '--frames',
+    choices=('slices', 'slabs', 'both'),
+    default='slices',
+    help='of files of several frames',
+  )
+  verb.add_argument('--slab-frames', type=_count, help='default: 10')
+  verb.add_argument('--slab-mm', type=_millimetres, metavar='MM')
+  verb.add_argument(
+    '--projection',
+    choices=('max', 'mean', 'both'),
+    default='max',
+    help='of a slab; both makes two pictures of it',
+  )
+  verb.add_argument(
+    '--window', choices=('full', 'linear', 'none'), default='full'
+  )
+  verb.add_argument(
+    '--keep-labels', action='store_true', help='leave burned-in text in'
+  )
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
   verb.add_argument('--bad-files', choices=('stop', 'skip'), default='stop')
-  verb.set_defaults(run=_prepare)
+  verb.set_defaults(run=_convert)
+
+  verb = _verb(verbs, 'audit', 'say what a set holds, lacks and leaks')
+  verb.add_argument('src', metavar='SRC', help='RSNA layout, or any folder')
+  verb.add_argument('--out', required=True, help='folder for page and JSON')
+  verb.add_argument('--train-csv', help='instead of SRC/train.csv')
+  verb.add_argument('--limit', type=_count, help='most images to read')
+  verb.add_argument('--workers', type=_count, default=os.cpu_count())
+  verb.set_defaults(run=_audit)
 
   verb = _verb(verbs, 'evaluate', 'judge a run on a split, with intervals')
   verb.add_argument('--workdir', required=True)
@@ -122,6 +186,16 @@ def _count(text: str) -> int:
   return int(text)
 
 
+def _millimetres(text: str) -> float:
+  try:
+    value = float(text)
+  except ValueError:
+    value = 0.0
+  if not 0 < value < 1000:
+    raise argparse.ArgumentTypeError(f'{text!r}: millimetres, as in 10')
+  return value
+
+
 def _size(text: str) -> tuple[int, int]:
   height, x, width = text.lower().partition('x')
   if x and height.isdecimal() and width.isdecimal():
@@ -131,6 +205,11 @@ def _size(text: str) -> tuple[int, int]:
   raise argparse.ArgumentTypeError(
     f'{text!r}: HEIGHTxWIDTH, each from 16 to 8192, as in 512x256'
   )
+
+
+def _beam_options(text: str) -> list[str]:
+  # A value may hold commas itself.
+  return re.split(r',(?=--)', text)
 
 
 def _phantom(options) -> None:
@@ -157,7 +236,51 @@ def _prepare(options) -> None:
     workers=options.workers,
     bad_files=options.bad_files,
     train_csv=options.train_csv,
+    beam_runner=options.beam_runner,
+    beam_options=options.beam_options,
   )
+
+
+def _convert(options) -> None:
+  from rsna_jax.data import picture_plan, picture_set, pictures, slabs
+
+  both = options.projection == 'both'
+  outcome = picture_set.convert(
+    options.inputs,
+    options.out,
+    options=pictures.Options(
+      format=options.format,
+      window=options.window,
+      keep_labels=options.keep_labels,
+    ),
+    frames=picture_plan.Frames(
+      kind=options.frames,
+      projections=slabs.PROJECTIONS if both else (options.projection,),
+      slab_frames=options.slab_frames,
+      slab_mm=options.slab_mm,
+    ),
+    workers=options.workers,
+    bad_files=options.bad_files,
+  )
+  if outcome.skipped:
+    print(
+      f'{len(outcome.skipped)} left out, listed in '
+      f'{outcome.out / "skipped.csv"}'
+    )
+
+
+def _audit(options) -> None:
+  from rsna_jax import audit
+
+  found = audit.audit(
+    options.src,
+    options.out,
+    workers=options.workers,
+    train_csv=options.train_csv,
+    limit=options.limit,
+  )
+  print(audit.summary(found))
+  print(f'in {options.out}: audit.html, audit.json, contact_sheet_N.png')
 
 
 def _evaluate(options) -> None:
