@@ -78,8 +78,11 @@ def _outline(small: np.ndarray) -> np.ndarray | None:
   if not len(sizes) or sizes.max() < _LEAST_AREA * mask.size:
     return None
   core = labels == 1 + int(np.argmax(sizes))
-  # The nipple is thinner than the opening: regain what touches the core.
-  core |= mask & morphology.dilated(core, 2 * radius)
+  # The nipple is thinner than the opening: regain what hangs on the core, but
+  # not the labels beside it.
+  near = core | (mask & morphology.dilated(core, 2 * radius))
+  labels, _ = components.label(near)
+  core = np.isin(labels, np.unique(labels[core]))
   # Fat at the skin line is as dark as air on some films.
   return _filled(morphology.dilated(core, max(1, radius // 2)))
 

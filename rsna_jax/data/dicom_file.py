@@ -68,9 +68,17 @@ class _Pixels(pyramid.Pyramid):
     self._frame = self._try(frame)
     self.shape, self.dtype = self._frame.shape, self._frame.dtype
     self.encoding: dict[str, Any] = getattr(self._frame, 'encoding', {})
+    self._thumbnail: np.ndarray | None = None
 
   def level(self, level: int, box: pyramid.Box | None = None) -> np.ndarray:
-    return self._try(lambda: self._frame.level(level, box))
+    # Several look for things in the thumbnail; it is small enough to keep.
+    small = box is None and level == pyramid.thumbnail_level(self.shape) > 0
+    if small and self._thumbnail is not None:
+      return self._thumbnail
+    found = self._try(lambda: self._frame.level(level, box))
+    if small:
+      self._thumbnail = found
+    return found
 
   def _try(self, function: Callable[[], Any]) -> Any:
     try:

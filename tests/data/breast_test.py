@@ -129,3 +129,14 @@ def test_side_and_polarity_of_real_pictures_are_found():
   # All of them were right when this was written (2,704 of 2,704).
   assert wrong_side <= len(chosen) // 100
   assert wrong_polarity <= len(chosen) // 100
+
+
+def test_a_label_close_to_the_skin_is_not_taken_for_the_nipple():
+  y, x = np.mgrid[:300, :220]
+  picture = np.where((y - 150) ** 2 + x**2 < 100**2, 1.0, 0.0)
+  # As near as a nipple may be thin: 2 / 64 of the longer side.
+  picture[140:160, 104:109] = 1.0
+  found = breast.find(picture)
+  assert found.box[3] < 104 + 2
+  picture[145:155, 98:104] = 1.0  # now it hangs on the skin
+  assert breast.find(picture).box[3] > 108
