@@ -34,6 +34,7 @@ setuptools.setup(
     'absl-py>=2.1',
     'array_record>=0.8',
     'flax>=0.12',
+    'fsspec>=2024.6',
     'imagecodecs>=2025.3',
     # A TFDS builder that lives in a folder needs it on every Python, and
     # tensorflow-datasets 4.9 declares it for old ones only.
@@ -56,6 +57,7 @@ setuptools.setup(
   extras_require={
     'tf': _TF,
     'beam': _BEAM,
+    'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'plots': _PLOTS,
     'fast': _FAST,
     'serve': ['fastapi>=0.115', 'python-multipart>=0.0.18', 'uvicorn>=0.30'],

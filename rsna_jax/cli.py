@@ -72,6 +72,23 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--workers', type=_count, help='default: one for each CPU')
   verb.add_argument('--bad-files', choices=('stop', 'skip'), default='stop')
   verb.add_argument(
+    '--quality',
+    choices=('fast', 'fine', 'exact'),
+    default='fast',
+    help='how much of a file is decoded: no more than shows, or all of it',
+  )
+  verb.add_argument(
+    '--for-processing',
+    choices=('refuse', 'accept'),
+    default='refuse',
+    help='raw images that are not made for eyes',
+  )
+  verb.add_argument(
+    '--contact-sheet',
+    action='store_true',
+    help='pictures of what became of the most unlike images, in audit/',
+  )
+  verb.add_argument(
     '--beam-runner',
     metavar='R',
     help='of Apache Beam: DirectRunner, FlinkRunner, SparkRunner, '
@@ -224,12 +241,17 @@ def _phantom(options) -> None:
 
 
 def _prepare(options) -> None:
+  from rsna_jax import audit
   from rsna_jax.data import convert, preprocess
 
   spec = preprocess.Spec(
-    size=options.size, bits=options.bits, window=options.window
+    size=options.size,
+    bits=options.bits,
+    window=options.window,
+    quality=options.quality,
+    for_processing=options.for_processing,
   )
-  convert.prepare(
+  folder = convert.prepare(
     options.src,
     options.data_dir,
     spec=spec,
@@ -239,6 +261,14 @@ def _prepare(options) -> None:
     beam_runner=options.beam_runner,
     beam_options=options.beam_options,
   )
+  found = audit.of_prepared(
+    folder,
+    options.src,
+    train_csv=options.train_csv,
+    spec=spec,
+    contact_sheet=options.contact_sheet,
+  )
+  print(audit.summary(found))
 
 
 def _convert(options) -> None:

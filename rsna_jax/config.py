@@ -18,6 +18,7 @@ MODES = ('pmap', 'shard_map', 'jit')
 DATA_SETS = ('rsna_mammography', 'mammography_folders', 'csv')
 READERS = ('auto', 'tf', 'numpy')
 WINDOWS = ('full', 'linear', 'none')
+QUALITIES = ('fast', 'fine', 'exact')
 SPLITS = ('folds', 'public', 'site', 'machine')
 POOLS = ('mean', 'max')
 DTYPES = ('float32', 'bfloat16')
@@ -41,6 +42,8 @@ def default() -> ml_collections.ConfigDict:
   c.data.size = (512, 256)  # height and width of the prepared images
   c.data.bits = 8  # 8 | 16 bits a pixel
   c.data.window = 'full'  # VOI: full (any function) | linear (alone) | none
+  c.data.quality = 'fast'  # fast | fine | exact, as the data were prepared
+  c.data.for_processing = 'refuse'  # refuse | accept raw images
   c.data.reader = 'auto'  # tf (tf.data) | numpy | auto: tf where installed
   c.data.threads = 2  # that decode images
   c.data.prefetch = 2  # batches held ready
@@ -126,6 +129,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('data.name', DATA_SETS)
   one_of('data.reader', READERS)
   one_of('data.window', WINDOWS)
+  one_of('data.quality', QUALITIES)
+  one_of('data.for_processing', ('refuse', 'accept'))
   one_of('data.bits', (8, 16))
   one_of('data.split', SPLITS)
   one_of('data.target', tuple(schema.TARGETS))

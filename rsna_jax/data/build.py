@@ -1,58 +1,54 @@
-"""Writes a data set shard by shard, and finds again what was finished before.
+"""Builds a data set beside the one that is there, and then takes its place.
 
-A shard's fingerprint is made of its rows, its files and the spec; a shard
-that is there with the right fingerprint is not redone. A folder is a data set
-once dataset_info.json is in it, which is written last.
+A shard's fingerprint is made of its rows, its files and the spec; a shard that
+is there with the right fingerprint is not redone. Until all are done, a reader
+finds the data set as it was before, or none.
 """
 
 import contextlib
-import csv
 import dataclasses
 import fcntl
 import hashlib
-import io
 import json
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from rsna_jax import errors, files
-from rsna_jax.data import layout, preprocess, progress, records
-from rsna_jax.data import table as table_lib
+from rsna_jax.data import layout, manifest, preprocess, sources, store
 
 VERSION = '1.0.0'  # of the format; the builders have the same
-SHARD_ROWS = 128
-# A reader keeps a file open for each shard.
+SHARD_ROWS = 128  # in the mean
+# A reader keeps a file open for each shard: more only where each is big.
 MAX_SHARDS = 256
+LARGE_ROWS = 2048
 
-# (columns, path) of rows -> the example of each, or what is wrong with it.
-Answer = Callable[
-  [Iterable[tuple[dict[str, Any], str]]],
-  Iterator[dict[str, Any] | errors.InputError],
-]
+# Writes the jobs that are given into the store.
+Write = Callable[[store.Store, Sequence[store.Job]], None]
 
 
 def build(
   found: layout.Layout,
   data_dir: pathlib.Path,
   spec: preprocess.Spec,
-  answer: Answer,
+  write: Write,
   *,
   skip: bool,
 ) -> pathlib.Path:
   """Builds what is missing of a data set; see `convert.prepare`."""
   folder = data_dir / found.data_set / spec.name() / VERSION
-  folder.mkdir(parents=True, exist_ok=True)
+  folder.parent.mkdir(parents=True, exist_ok=True)
   with _locked(folder):
-    _Build(folder, found, spec, skip, answer).run()
+    _Build(folder, found, spec, skip).run(write)
   return folder
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class Plan:
   """A shard to be: its rows, its name and what it depends on."""
 
   split: str
@@ -71,217 +67,220 @@ class _Build:
     found: layout.Layout,
     spec: preprocess.Spec,
     skip: bool,
-    answer: Answer,
   ):
     self._folder = folder
-    self._notes = folder / 'shards'
+    self._work = unfinished(folder)
+    self._replaced = folder.with_name(f'{folder.name}.replaced')
     self._layout = found
     self._spec = spec
     self._skip = skip
-    self._answer = answer
+    self._new = store.Store(self._work / 'shards')
+    self._old = store.Store(folder / 'shards')
+    with sources.patience(found.source.name):
+      self._plans = [
+        plan
+        for name, split in found.splits.items()
+        for plan in _plan(found, name, split, spec)
+      ]
 
-  def run(self) -> None:
-    self._notes.mkdir(exist_ok=True)
-    for stray in (*self._folder.glob('.*.tmp'), *self._notes.glob('.*.tmp')):
-      stray.unlink()
-    plans = [
-      plan
-      for name, split in self._layout.splits.items()
-      for plan in _plan(self._layout.data_set, name, split, self._spec)
-    ]
-    done = self._reuse(plans)
-    left = [plan for plan in plans if plan.file not in done]
-    total = sum(plan.stop - plan.start for plan in plans)
+  def run(self, write: Write) -> None:
+    self._recover()
+    there = self._names(self._old)
+    headers, reused, left = {}, {}, []
+    total = sum(plan.stop - plan.start for plan in self._plans)
+    for plan in self._plans:
+      key = plan.fingerprint
+      if header := self._usable(self._new, key):
+        headers[key] = header
+      elif header := self._usable(self._old, key, there.get(key)):
+        headers[key], reused[key] = header, self._folder / there[key]
+      else:
+        left.append(plan)
+    if not left and self._is_whole(headers, reused):
+      print(f'{self._folder}: all {total} images are done')
+      if self._work.exists():
+        shutil.rmtree(self._work)
+      return
+    self._new.folder.mkdir(parents=True, exist_ok=True)
     if left:
-      # From here on a reader must not take the folder for a data set.
-      (self._folder / 'dataset_info.json').unlink(missing_ok=True)
       rows = sum(plan.stop - plan.start for plan in left)
       if rows < total:
         print(f'{self._folder}: {total - rows} of {total} images are done')
-      self._write_all(left, done, rows)
-    else:
-      print(f'{self._folder}: all {total} images are done')
-    if not sum(note['count'] for note in done.values()):
-      first = next(s for note in done.values() for s in note['skipped'])
+      write(self._new, [self._job(plan) for plan in left])
+      for plan in left:
+        headers[plan.fingerprint] = self._new.header(plan.fingerprint)
+    if not any(header['count'] for header in headers.values()):
+      first = next(s for header in headers.values() for s in header['skipped'])
       raise errors.DataError(
         f'all {total} images are bad; the first: {first["reason"]}'
       )
-    self._finish(plans, done)
+    self._finish(headers, reused)
 
-  def _reuse(self, plans: Sequence[_Plan]) -> dict[str, dict]:
-    """Notes of the shards that are there already, by file."""
-    known = {}
-    for path in self._notes.glob('*.json'):
-      with contextlib.suppress(ValueError, KeyError, OSError):
-        note = json.loads(path.read_text(encoding='utf-8'))
-        shard = self._folder / path.stem
-        if shard.stat().st_size == note['bytes']:
-          known[note['fingerprint']] = (path.stem, note)
-    done = {}
-    for plan in plans:
-      file, note = known.get(plan.fingerprint, ('', {}))
-      if not file or (note['skipped'] and not self._skip):
-        continue
-      if file != plan.file:
-        # The same rows in a table that has grown: one name for another.
-        if (self._folder / plan.file).exists():
-          continue
-        (self._folder / 'dataset_info.json').unlink(missing_ok=True)
-        os.replace(self._folder / file, self._folder / plan.file)
-        self._write_note(plan, note)
-      done[plan.file] = note
-    return done
+  def _recover(self) -> None:
+    """Makes an end of what a killed run was in the middle of."""
+    if self._replaced.exists():
+      if not self._folder.exists():
+        os.rename(self._work, self._folder)
+      shutil.rmtree(self._replaced)
+    for key, name in self._names(self._new).items():
+      with contextlib.suppress(FileNotFoundError):
+        if header := self._new.header(key):
+          os.replace(self._work / name, self._new.shard_path(header))
+    if self._new.folder.exists():
+      self._new.clean()
+      for path in self._work.iterdir():
+        if path.is_file():
+          path.unlink()
 
-  def _write_all(
-    self, plans: Sequence[_Plan], done: dict[str, dict], rows: int
-  ) -> None:
-    from rsna_jax.data import features
+  def _names(self, where: store.Store) -> dict[str, str]:
+    """Fingerprint -> name of a shard that has its final name."""
+    try:
+      path = where.folder / 'names.json'
+      found = json.loads(path.read_text(encoding='utf-8'))
+      return {key: name for name, key in found.items()}
+    except (OSError, ValueError, AttributeError):
+      return {}
 
-    serialise = features.features(self._spec).serialize_example
-    # One stream through all shards, so that no child waits at a shard's end.
-    answers = self._answer(row for plan in plans for row in self._rows(plan))
-    with (
-      contextlib.closing(answers),
-      progress.Progress(rows, 'prepare', 'images') as bar,
-    ):
-      for plan in plans:
-        done[plan.file] = self._write(plan, answers, serialise, bar)
+  def _usable(
+    self, where: store.Store, key: str, name: str | None = None
+  ) -> dict[str, Any] | None:
+    """Header of a shard that need not be written again."""
+    header = where.header(key)
+    if header is None or (header['skipped'] and not self._skip):
+      return None
+    path = self._folder / name if name else where.shard_path(header)
+    try:
+      for _ in where.lines(key):
+        pass
+      return header if path.stat().st_size == header['bytes'] else None
+    except (OSError, errors.DataError):
+      return None
 
-  def _rows(self, plan: _Plan) -> Iterator[tuple[dict[str, Any], str]]:
-    split = self._layout.splits[plan.split]
-    table = split.table.take(np.arange(plan.start, plan.stop))
-    return zip(table.rows(), split.files[plan.start : plan.stop], strict=True)
-
-  def _write(
-    self,
-    plan: _Plan,
-    answers: Iterator[dict[str, Any] | errors.InputError],
-    serialise: Callable[[dict[str, Any]], bytes],
-    bar: progress.Progress,
-  ) -> dict:
-    """Writes one shard, and the note that says what is in it."""
-    path = self._folder / plan.file
-    kept, digests, skipped = [], [], []
-    with records.ShardWriter(path) as writer:
-      for i, (columns, file) in enumerate(self._rows(plan)):
-        answer = next(answers)
-        if isinstance(answer, dict):
-          writer.write(serialise(answer))
-          kept.append(i)
-          digests.append(records.digest(columns, answer['image']))
-        elif self._skip:
-          entry = layout.Skipped(
-            file, '', str(columns['image_id']), str(answer)
-          )
-          skipped.append(dataclasses.asdict(entry))
-        else:
-          raise errors.DataError(f'{answer}; or use --bad-files skip')
-        bar.advance()
-    note = {
-      'fingerprint': plan.fingerprint,
-      'bytes': path.stat().st_size,
-      'count': writer.count,
-      'rows': kept,
-      'digests': digests,
-      'skipped': skipped,
+  def _is_whole(
+    self, headers: dict[str, dict], reused: dict[str, pathlib.Path]
+  ) -> bool:
+    """Whether the data set that is there is the one that is wanted."""
+    wanted = {
+      plan.fingerprint: self._folder / plan.file for plan in self._plans
     }
-    self._write_note(plan, note)
-    return note
-
-  def _write_note(self, plan: _Plan, note: dict) -> None:
-    files.write_json(self._notes / f'{plan.file}.json', note)
-
-  def _finish(self, plans: Sequence[_Plan], done: dict[str, dict]) -> None:
-    """Writes what makes the shards a data set."""
-    for path in self._folder.glob('*.array_record-*'):
-      if path.name not in done:
-        path.unlink()
-    for path in self._notes.glob('*.json'):
-      if path.stem not in done:
-        path.unlink()
-    skipped = list(self._layout.skipped)
-    lengths: dict[str, list[int]] = {}
-    sizes: dict[str, int] = {}
-    for name, split in self._layout.splits.items():
-      mine = [plan for plan in plans if plan.split == name]
-      notes = [done[plan.file] for plan in mine]
-      kept = [
-        plan.start + row
-        for plan, note in zip(mine, notes, strict=True)
-        for row in note['rows']
-      ]
-      table_lib.write_csv(
-        self._folder / f'rows-{name}.csv',
-        split.table.take(np.array(kept, np.int64)),
-        kind=name,
-      )
-      skipped += [
-        layout.Skipped(**s) for note in notes for s in note['skipped']
-      ]
-      lengths[name] = [note['count'] for note in notes]
-      sizes[name] = sum(note['bytes'] for note in notes)
-    for name in {'train', 'test'} - set(self._layout.splits):
-      (self._folder / f'rows-{name}.csv').unlink(missing_ok=True)
-    digests = [d for plan in plans for d in done[plan.file]['digests']]
-    files.write_json(
-      self._folder / 'records.json',
-      {'fingerprint': records.fingerprint(digests)},
+    skipped = self._folder / 'skipped.csv'
+    text = skipped.read_text(encoding='utf-8') if skipped.exists() else ''
+    return (
+      (self._folder / 'dataset_info.json').exists()
+      and set(self._folder.glob('*.array_record-*')) == set(wanted.values())
+      and reused == wanted
+      and text == manifest.skipped_text(self._layout, headers.values())
     )
-    files.write_json(self._folder / 'preprocess.json', self._spec.to_json())
-    _write_skipped(self._folder / 'skipped.csv', skipped)
-    from rsna_jax.data import features
 
-    features.write_info(
-      self._folder, self._layout.data_set, self._spec, lengths, sizes
+  def _job(self, plan: Plan) -> store.Job:
+    def rows() -> Iterator[tuple[dict[str, Any], str]]:
+      split = self._layout.splits[plan.split]
+      table = split.table.take(np.arange(plan.start, plan.stop))
+      paths = split.files[plan.start : plan.stop]
+      return zip(table.rows(), paths, strict=True)
+
+    return store.Job(plan.fingerprint, plan.stop - plan.start, rows)
+
+  def _finish(
+    self, headers: dict[str, dict], reused: dict[str, pathlib.Path]
+  ) -> None:
+    """Gives the shards their names, and describes them."""
+    self._new.clean(headers)
+    # Written first, so that a run that is killed here can be taken up.
+    names = {plan.file: plan.fingerprint for plan in self._plans}
+    files.write_json(self._new.folder / 'names.json', names)
+    for plan in self._plans:
+      key = plan.fingerprint
+      if key in reused:
+        _link(self._old.note_path(key), self._new.note_path(key))
+        _link(reused[key], self._work / plan.file)
+      else:
+        path = self._new.shard_path(headers[key])
+        os.replace(path, self._work / plan.file)
+    manifest.write(
+      self._work, self._layout, self._spec, self._plans, headers, self._new
     )
-    count = sum(map(sum, lengths.values()))
+    if self._folder.exists():
+      os.rename(self._folder, self._replaced)
+    os.rename(self._work, self._folder)
+    shutil.rmtree(self._replaced, ignore_errors=True)
+    count = sum(header['count'] for header in headers.values())
     print(f'{self._folder}: {count} images')
-    if skipped:
-      print(f'{len(skipped)} left out, see {self._folder / "skipped.csv"}')
+    skipped = sum(len(header['skipped']) for header in headers.values())
+    if skipped := skipped + len(self._layout.skipped):
+      print(f'{skipped} left out, see {self._folder / "skipped.csv"}')
+
+
+def unfinished(folder: pathlib.Path) -> pathlib.Path:
+  """Where a data set is built before it is `folder`."""
+  return folder.with_name(f'{folder.name}.unfinished')
 
 
 def _plan(
-  data_set: str, split_name: str, split: layout.Split, spec: preprocess.Spec
-) -> list[_Plan]:
+  found: layout.Layout,
+  split_name: str,
+  split: layout.Split,
+  spec: preprocess.Spec,
+) -> list[Plan]:
   """The shards of a split."""
-  size = max(SHARD_ROWS, -(-len(split.files) // MAX_SHARDS))
-  starts = range(0, len(split.files), size)
-  common = json.dumps([VERSION, data_set, spec.to_json()])
-  rows = list(split.table.rows())
+  # Not the folders above: a set that was moved is the same set.
+  names = [
+    '/'.join(found.source.relative(path).split('/')[-2:])
+    for path in split.files
+  ]
+  states = found.source.states(split.files)
+  common = json.dumps([VERSION, found.data_set, spec.to_json()])
+  starts = [0, *_cuts(names)]
   plans = []
   for i, start in enumerate(starts):
-    stop = min(start + size, len(split.files))
+    stop = starts[i + 1] if i + 1 < len(starts) else len(names)
     digest = hashlib.sha256(common.encode())
-    for row, path in zip(
-      rows[start:stop], split.files[start:stop], strict=True
-    ):
-      found = os.stat(path)
-      # Not the folder above: a set that was moved is the same set.
-      name = os.sep.join(path.split(os.sep)[-2:])
-      what = [name, found.st_size, found.st_mtime_ns, list(row.values())]
+    rows = split.table.take(np.arange(start, stop)).rows()
+    for row, name in zip(rows, names[start:stop], strict=True):
+      what = [name, *next(states), list(row.values())]
       digest.update(repr(what).encode())
-    file = f'{data_set}-{split_name}.array_record-{i:05d}-of-{len(starts):05d}'
-    plans.append(_Plan(split_name, start, stop, file, digest.hexdigest()))
+    file = (
+      f'{found.data_set}-{split_name}.array_record-{i:05d}-of-{len(starts):05d}'
+    )
+    plans.append(Plan(split_name, start, stop, file, digest.hexdigest()[:40]))
   return plans
 
 
-def _write_skipped(
-  path: pathlib.Path, skipped: Sequence[layout.Skipped]
-) -> None:
-  if not skipped:
-    path.unlink(missing_ok=True)
-    return
-  out = io.StringIO(newline='')
-  writer = csv.writer(out, lineterminator='\n')
-  writer.writerow(['file', 'line', 'image_id', 'reason'])
-  writer.writerows(dataclasses.astuple(entry) for entry in skipped)
-  files.write_text(path, out.getvalue())
+def _cuts(names: Sequence[str]) -> Iterator[int]:
+  """Where a shard ends and the next begins.
+
+  The names say where, so that a row that is added moves no shard but its own,
+  or a few: counted from the start, every later one would be another.
+  """
+  size = SHARD_ROWS
+  while len(names) > size * MAX_SHARDS and size < LARGE_ROWS:
+    size *= 2
+  start = 0
+  for i, name in enumerate(names):
+    if i - start < size // 2:
+      continue
+    chance = hashlib.blake2b(name.encode(), digest_size=8).digest()
+    if i - start >= 2 * size or int.from_bytes(chance) * size < 2 << 64:
+      yield i
+      start = i
+
+
+def _link(path: pathlib.Path, other: pathlib.Path) -> None:
+  """A file under a second name; a copy where the disk cannot do that."""
+  try:
+    os.link(path, other)
+  except FileExistsError:
+    pass
+  except OSError:
+    files.write_bytes(other, path.read_bytes())
 
 
 @contextlib.contextmanager
 def _locked(folder: pathlib.Path) -> Iterator[None]:
   """Keeps a second `prepare` out of the folder; ends with the process."""
-  descriptor = os.open(folder, os.O_RDONLY)
+  path = folder.with_name(f'.{folder.name}.lock')
+  # A file and not the folder: a network file system locks no folders.
+  descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
   try:
     try:
       fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -8,9 +8,10 @@ import pathlib
 
 from rsna_jax import errors
 
-# RSNA's train.csv has 3 MB and lines of 60 characters; far beyond, it is not
-# a table, and reading on would fill the memory.
-MAX_BYTES = 256 * 2**20
+# RSNA's train.csv has 3 MB and lines of 60 characters, one of 10 million images
+# half a gigabyte; beyond, it is not a table, and reading on would fill the
+# memory.
+MAX_BYTES = 2**30
 MAX_LINE_CHARACTERS = 10_000
 
 
@@ -19,13 +20,14 @@ class TableError(errors.DataError):
 
 
 def read(
-  path: str | os.PathLike,
+  path: str | os.PathLike, data: bytes | None = None
 ) -> tuple[list[str], list[list[str]], list[int]]:
   """Splits a CSV file into cells.
 
   Args:
     path: the file; UTF-8 with or without BOM, any line ends. Blank lines are
       passed over.
+    data: its content, where `path` is but a name.
 
   Returns:
     The names of the columns, the cells of each row (not always as many as
@@ -34,20 +36,9 @@ def read(
   Raises:
     TableError: names the file, the line where there is one, and the remedy.
   """
-  path = pathlib.Path(path)
-  if path.is_dir():
-    raise TableError(f'{path}: a folder: name the CSV file in it')
-  if not path.is_file():
-    raise TableError(f'{path}: no such file: check the path')
-  try:
-    size = path.stat().st_size
-    data = path.read_bytes() if size <= MAX_BYTES else b''
-  except OSError as error:
-    raise TableError(f'{path}: cannot be read: {error.strerror}') from error
-  if size > MAX_BYTES:
-    raise TableError(
-      f'{path}: {size} bytes: a table has at most {MAX_BYTES}; is it a CSV?'
-    )
+  if data is None:
+    data = _content(pathlib.Path(path))
+  _check_size(path, len(data))
   if not data.strip():
     raise TableError(f'{path}: empty: give a header and rows')
   if b'\0' in data:
@@ -89,3 +80,24 @@ def read(
   if not rows:
     raise TableError(f'{path}: no rows below the header: give at least one')
   return header, rows, lines
+
+
+def _content(path: pathlib.Path) -> bytes:
+  if path.is_dir():
+    raise TableError(f'{path}: a folder: name the CSV file in it')
+  if not path.is_file():
+    raise TableError(f'{path}: no such file: check the path')
+  try:
+    size = path.stat().st_size
+    data = path.read_bytes() if size <= MAX_BYTES else b''
+  except OSError as error:
+    raise TableError(f'{path}: cannot be read: {error.strerror}') from error
+  _check_size(path, size)
+  return data
+
+
+def _check_size(path: str | os.PathLike, size: int) -> None:
+  if size > MAX_BYTES:
+    raise TableError(
+      f'{path}: {size} bytes: a table has at most {MAX_BYTES}; is it a CSV?'
+    )

@@ -5,9 +5,11 @@ wrote with the builders beside this file; needs neither TFDS nor TensorFlow.
 """
 
 import dataclasses
+import errno
 import json
 import os
 import pathlib
+import resource
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +19,8 @@ from rsna_jax.data import preprocess, records, rows
 from rsna_jax.data import table as table_lib
 
 VERSION = '1.0.0'
+# Beside one for each shard, what a process may have open.
+_OTHER_FILES = 768
 SPLITS = ('train', 'test')
 
 
@@ -62,6 +66,10 @@ class Dataset:
       found = self._shards.read(indices)
       return [records.parse_bytes(record, 'image') for record in found]
     except (OSError, ValueError) as error:
+      if getattr(error, 'errno', None) == errno.ESTALE:
+        raise errors.DataError(
+          f'{self.name}: was prepared anew while it was read: start again'
+        ) from error
       raise errors.DataError(
         f'{self.name}: {error}: the data set is damaged; delete the folder '
         'and run rsna-jax prepare again'
@@ -85,7 +93,13 @@ def open_dataset(config, which: str = 'all') -> Dataset:
   if c.name == 'csv':
     found = _open_csv(pathlib.Path(c.dir))
   else:
-    spec = preprocess.Spec(size=tuple(c.size), bits=c.bits, window=c.window)
+    spec = preprocess.Spec(
+      size=tuple(c.size),
+      bits=c.bits,
+      window=c.window,
+      quality=c.quality,
+      for_processing=c.for_processing,
+    )
     found = open_folder(_folder(pathlib.Path(c.dir), c.name, spec))
   if which == 'all':
     return found
@@ -138,6 +152,7 @@ def open_folder(folder: str | os.PathLike) -> Dataset:
       raise errors.DataError(
         f'{path}: missing; run the same rsna-jax prepare again'
       )
+  _allow_files(len(paths) + _OTHER_FILES)
   counts = {name: sum(lengths[name]) for name in names}
   shards = records.Shards(
     [str(path) for path in paths],
@@ -169,7 +184,7 @@ def _folder(
     command += f' --bits {spec.bits}'
   if spec.window != 'full':
     command += f' --window {spec.window}'
-  if folder.is_dir():
+  if folder.is_dir() or folder.with_name(f'{VERSION}.unfinished').is_dir():
     raise errors.DataError(
       f'{folder}: not finished: run the same rsna-jax prepare again ({command})'
     )
@@ -182,6 +197,15 @@ def _folder(
     f'{data_dir}: no {name} at {spec.name()}; {there}run {command}'
     + (', or choose data.size, data.bits and data.window' if others else '')
   )
+
+
+def _allow_files(count: int) -> None:
+  """Raises the number of files that may be open, as far as that is allowed."""
+  soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+  if soft != resource.RLIM_INFINITY and soft < count:
+    if hard != resource.RLIM_INFINITY:
+      count = min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(count, soft), hard))
 
 
 def _spec_json(folder: pathlib.Path) -> dict:
@@ -200,6 +224,10 @@ def _spec_json(folder: pathlib.Path) -> dict:
       value['size'] = tuple(map(int, part.split('x')))
     elif part.endswith('bit'):
       value['bits'] = int(part.removesuffix('bit'))
+    elif part == 'processing':
+      value['for_processing'] = 'accept'
+    elif part in ('fine', 'exact'):
+      value['quality'] = part
     else:
       value['window'] = part
   return value

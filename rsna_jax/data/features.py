@@ -99,7 +99,7 @@ def write_info(
   """Writes TFDS's own description of a data set, dataset_info.json last.
 
   Args:
-    folder: `<data dir>/<data set>/<spec>/<version>`.
+    folder: of the shards.
     data_set: name of the builder.
     spec: of the images.
     lengths: split -> number of records of each shard.
@@ -111,23 +111,22 @@ def write_info(
   module = importlib.import_module(
     f'rsna_jax.data.{data_set}.{data_set}_dataset_builder'
   )
-  builder = module.Builder(
-    config=choose_config(spec),
-    data_dir=folder.parents[2],
-    file_format='array_record',
-  )
-  splits = [
-    tfds.core.SplitInfo(
-      name=name, shard_lengths=lengths[name], num_bytes=sizes[name]
-    )
-    for name in lengths
-  ]
-  builder.info.set_splits(tfds.core.SplitDict(splits))
   with tempfile.TemporaryDirectory() as scratch:
-    builder.info.write_to_directory(scratch)
+    builder = module.Builder(
+      config=choose_config(spec), data_dir=scratch, file_format='array_record'
+    )
+    splits = [
+      tfds.core.SplitInfo(
+        name=name, shard_lengths=lengths[name], num_bytes=sizes[name]
+      )
+      for name in lengths
+    ]
+    builder.info.set_splits(tfds.core.SplitDict(splits))
+    written = pathlib.Path(scratch) / 'written'
+    written.mkdir()
+    builder.info.write_to_directory(written)
     paths = sorted(
-      pathlib.Path(scratch).iterdir(),
-      key=lambda path: path.name == 'dataset_info.json',
+      written.iterdir(), key=lambda path: path.name == 'dataset_info.json'
     )
     for path in paths:
       files.write_bytes(folder / path.name, path.read_bytes())

@@ -8,11 +8,12 @@ import dataclasses
 import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 from rsna_jax import errors, schema
+from rsna_jax.data import sources, tree
 from rsna_jax.data import table as table_lib
 
 SUFFIXES = ('.dcm', '.png', '.jpg', '.jpeg', '.pgm')
@@ -50,12 +51,14 @@ class Layout:
     data_set: `rsna_mammography` or `mammography_folders`.
     splits: 'train' and 'test', those that are there.
     skipped: rows and files left out, where that was asked for.
+    source: of the files; knows how big each is, and when it was changed.
     unnamed: number of image files that no row names.
   """
 
   data_set: str
   splits: dict[str, Split]
   skipped: list[Skipped]
+  source: tree.Tree
   unnamed: int = 0
 
 
@@ -69,7 +72,8 @@ def find(
   """Reads the tables below `src` and finds the file of every row.
 
   Args:
-    src: the folder.
+    src: the folder, the competition's zip, or a URL; see
+      `sources.open_tree`.
     train_csv: the CSV to take in place of `src`/train.csv, absolute or
       relative to `src` or to the working directory.
     skip: whether to leave bad rows and missing files out and list them.
@@ -80,62 +84,58 @@ def find(
     errors.DataError: neither layout is there; a bad row or a missing file
       without `skip`; nothing is left.
   """
-  src = pathlib.Path(src)
-  if not src.is_dir():
+  files = sources.open_tree(src)
+  if files is None:
     raise errors.DataError(
       f'{src}: no such folder; give one that holds {RSNA_TREE}; or '
       + FOLDERS_TREE
     )
-  tables = {'train': src / 'train.csv', 'test': src / 'test.csv'}
+  tables = {name: files.path(f'{name}.csv') for name in ('train', 'test')}
+  there = {name for name in tables if files.is_file(f'{name}.csv')}
   if train_csv is not None:
-    inside = src / train_csv
-    tables['train'] = inside if inside.is_file() else pathlib.Path(train_csv)
-  rsna = train_csv is not None or any(p.is_file() for p in tables.values())
-  folders = _class_folders(src)
-  if data_set != 'mammography_folders' and (rsna or not folders):
-    if not rsna:
-      raise errors.DataError(_nothing_there(src, data_set))
-    return _find_rsna(src, tables, train_csv is not None, skip)
+    there.add('train')
+    train_csv = os.fspath(train_csv)
+    if not os.path.isabs(train_csv) and files.is_file(train_csv):
+      tables['train'] = files.path(train_csv)
+    else:
+      tables['train'] = train_csv
+  folders = _class_folders(files)
+  if data_set != 'mammography_folders' and (there or not folders):
+    if not there:
+      raise errors.DataError(_nothing_there(files, data_set))
+    found = {name: path for name, path in tables.items() if name in there}
+    return _find_rsna(files, found, skip)
   if not folders:
     raise errors.DataError(
       f'{src}: no folder Density1Benign; expected {FOLDERS_TREE}'
     )
-  return _find_folders(src, folders, skip)
+  return _find_folders(files, folders, skip)
 
 
-def _nothing_there(src: pathlib.Path, data_set: str | None) -> str:
-  text = f'{src}: no train.csv and no test.csv; expected {RSNA_TREE}'
+def _nothing_there(files: tree.Tree, data_set: str | None) -> str:
+  text = f'{files.name}: no train.csv and no test.csv; expected {RSNA_TREE}'
   if data_set is None:
     text += '; or ' + FOLDERS_TREE
-  with os.scandir(src) as entries:
-    inner = sorted(entry.path for entry in entries if entry.is_dir())
-  for folder in inner:
-    if os.path.isfile(os.path.join(folder, 'train.csv')):
-      return f'{text}. Did you mean {folder}?'
+  for folder in sorted(files.folders()):
+    if files.is_file(f'{folder}/train.csv'):
+      return f'{text}. Did you mean {files.path(folder)}?'
   return text
 
 
-def _find_rsna(
-  src: pathlib.Path,
-  tables: dict[str, pathlib.Path],
-  required: bool,
-  skip: bool,
-) -> Layout:
+def _find_rsna(files: tree.Tree, tables: dict[str, str], skip: bool) -> Layout:
   splits, skipped, missing, unnamed, named = {}, [], [], 0, 0
   for split, path in tables.items():
-    if not path.is_file() and not (required and split == 'train'):
-      continue
     bad_rows = [] if skip else None
-    table = table_lib.read_csv(path, kind=split, bad_rows=bad_rows)
+    table = _read_csv(path, split, bad_rows)
     for line, image_id, reason in bad_rows or ():
-      skipped.append(Skipped(str(path), str(line), image_id, reason))
-    folder = src / f'{split}_images'
-    if not folder.is_dir():
+      skipped.append(Skipped(path, str(line), image_id, reason))
+    folder, csv_name = f'{split}_images', pathlib.PurePath(path).name
+    if not files.is_folder(folder):
       raise errors.DataError(
-        f'{folder}: no such folder, and {path.name} names {len(table)} images '
-        f'in it; expected {RSNA_TREE}'
+        f'{files.path(folder)}: no such folder, and {csv_name} names '
+        f'{len(table)} images in it; expected {RSNA_TREE}'
       )
-    there = _images_below(folder)
+    there = _images_below(files, folder)
     keys = list(
       zip(
         map(str, table['patient_id'].tolist()),
@@ -146,15 +146,15 @@ def _find_rsna(
     found = [there.pop(key, None) for key in keys]
     for key, file in zip(keys, found, strict=True):
       if file is None:
-        wanted = os.path.join(folder, *key) + '.dcm'
-        reason = f'named in {path.name} and not there'
+        wanted = files.path('/'.join((folder, *key)) + '.dcm')
+        reason = f'named in {csv_name} and not there'
         missing.append(Skipped(wanted, '', key[1], reason))
     unnamed += len(there)
     named += len(table)
     good = np.array([file is not None for file in found], bool)
     if good.any():
-      files = [file for file in found if file is not None]
-      splits[split] = Split(table.take(good), files)
+      kept = [file for file in found if file is not None]
+      splits[split] = Split(table.take(good), kept)
   if missing and (not skip or not splits):
     raise errors.DataError(
       f'{missing[0].file}: {missing[0].reason} ({len(missing)} of {named} '
@@ -162,43 +162,45 @@ def _find_rsna(
       + (', or use --bad-files skip' if splits else '')
     )
   if not splits:
-    raise errors.DataError(f'{src}: its tables have no rows')
-  return Layout('rsna_mammography', splits, skipped + missing, unnamed)
+    raise errors.DataError(f'{files.name}: its tables have no rows')
+  return Layout('rsna_mammography', splits, skipped + missing, files, unnamed)
 
 
-def _images_below(folder: pathlib.Path) -> dict[tuple[str, str], str]:
+def _read_csv(path: str, split: str, bad_rows: list | None) -> table_lib.Table:
+  data = sources.read(path) if '://' in path else None
+  return table_lib.read_csv(path, kind=split, bad_rows=bad_rows, data=data)
+
+
+def _images_below(files: tree.Tree, folder: str) -> dict[tuple[str, str], str]:
   """(patient folder, file name without suffix) -> path of each image."""
   found: dict[tuple[str, str], str] = {}
-  with os.scandir(folder) as patients:
-    for patient in patients:
-      if not patient.is_dir():
-        continue
-      for path in _images_in(patient.path):
-        stem = os.path.splitext(os.path.basename(path))[0]
-        # The DICOM comes first: it says more than a picture exported of it.
-        found.setdefault((patient.name, stem), path)
+  for patient, names in files.walk(folder):
+    for name in _images(names):
+      # The DICOM comes first: it says more than a picture exported of it.
+      key = (patient, os.path.splitext(name)[0])
+      if key not in found:
+        found[key] = files.path(f'{folder}/{patient}/{name}')
   return found
 
 
-def _images_in(folder: str) -> list[str]:
-  """Paths of the images in a folder, by kind and then by name."""
+def _images(names: Iterable[str]) -> list[str]:
+  """The images among the files of a folder, by kind and then by name."""
   found = []
-  with os.scandir(folder) as entries:
-    for entry in entries:
-      suffix = os.path.splitext(entry.name)[1].lower()
-      if suffix in SUFFIXES and not entry.name.startswith('.'):
-        found.append((SUFFIXES.index(suffix), entry.name, entry.path))
-  return [path for _, _, path in sorted(found)]
+  for name in names:
+    suffix = os.path.splitext(name)[1].lower()
+    if suffix in SUFFIXES and not name.startswith('.'):
+      found.append((SUFFIXES.index(suffix), name))
+  return [name for _, name in sorted(found)]
 
 
-def _class_folders(src: pathlib.Path) -> dict[int, str]:
+def _class_folders(files: tree.Tree) -> dict[int, str]:
   """Class of `density_cancer` -> its folder, those that are there."""
   names = {name.lower(): i for i, name in enumerate(_CLASSES)}
-  found = {}
-  with os.scandir(src) as entries:
-    for entry in entries:
-      if entry.is_dir() and entry.name.lower() in names:
-        found[names[entry.name.lower()]] = entry.path
+  found = {
+    names[name.lower()]: name
+    for name in files.folders()
+    if name.lower() in names
+  }
   return dict(sorted(found.items()))
 
 
@@ -206,15 +208,15 @@ _CLASSES = schema.DENSITY_CANCER_CLASSES
 
 
 def _find_folders(
-  src: pathlib.Path, folders: dict[int, str], skip: bool
+  files: tree.Tree, folders: dict[int, str], skip: bool
 ) -> Layout:
   absent = [name for i, name in enumerate(_CLASSES) if i not in folders]
   if absent:
-    _log.warning('%s: no folder %s', src, ', '.join(absent))
+    _log.warning('%s: no folder %s', files.name, ', '.join(absent))
   images = [
-    (path, label, os.path.basename(path))
+    (files.path(f'{folder}/{name}'), label, name)
     for label, folder in folders.items()
-    for path in sorted(_images_in(folder))
+    for name in sorted(_images(files.files(folder)))
   ]
   sources: dict[str, list[tuple[str, int]]] = {}
   for path, label, name in images:
@@ -236,7 +238,7 @@ def _find_folders(
     del sources[source]
   if not sources:
     raise errors.DataError(
-      f'{src}: no image in its folders that can be used; expected '
+      f'{files.name}: no image in its folders that can be used; expected '
       f'{FOLDERS_TREE} ({", ".join(SUFFIXES)})'
     )
   number = {source: i for i, source in enumerate(sorted(sources))}
@@ -252,7 +254,7 @@ def _find_folders(
     cancer=labels % 2,
   )
   split = Split(table, [path for _, path, _, _ in kept])
-  return Layout('mammography_folders', {'train': split}, skipped)
+  return Layout('mammography_folders', {'train': split}, skipped, files)
 
 
 def folder_table(**columns: Sequence[int]) -> table_lib.Table:

@@ -106,8 +106,12 @@ class Shards:
     Args:
       paths: of the shards.
       lengths: number of records of each.
+
+    Raises:
+      OSError: a shard is not there.
     """
     self._paths = list(paths)
+    self._found = [_identity(path) for path in self._paths]
     self._starts = [0, *itertools.accumulate(lengths)]
     self._readers: dict[int, Any] = {}
     self._lock = threading.Lock()
@@ -146,10 +150,17 @@ class Shards:
   def _reader(self, shard: int) -> Any:
     with self._lock:
       if shard not in self._readers:
+        if _identity(self._paths[shard]) != self._found[shard]:
+          raise OSError(errno.ESTALE, 'prepared anew since', self._paths[shard])
         self._readers[shard] = array_record_module.ArrayRecordReader(
           self._paths[shard], _READ_OPTIONS
         )
       return self._readers[shard]
+
+
+def _identity(path: str) -> tuple[int, int, int]:
+  found = os.stat(path)
+  return found.st_dev, found.st_ino, found.st_size
 
 
 class Part:
@@ -186,7 +197,10 @@ def digest(columns: Mapping[str, Any], png: bytes) -> str:
 
 def fingerprint(digests: Iterable[str]) -> str:
   """Of a whole data set, from the digests of its records in order."""
-  return hashlib.sha256('\n'.join(digests).encode()).hexdigest()
+  found = hashlib.sha256()
+  for i, one in enumerate(digests):
+    found.update(f'\n{one}'.encode() if i else one.encode())
+  return found.hexdigest()
 
 
 def parse_example(record: bytes) -> dict[str, list]:

@@ -137,6 +137,7 @@ def read_csv(
   *,
   kind: str | None = None,
   bad_rows: list[tuple[int, str, str]] | None = None,
+  data: bytes | None = None,
 ) -> Table:
   """Reads and checks a train.csv or a test.csv.
 
@@ -145,6 +146,7 @@ def read_csv(
     kind: 'train', 'test', or None: 'train' if it has a column `cancer`.
     bad_rows: None to stop at a bad row; a list to leave bad rows out and
       append (line number, image_id as written, reason) of each to it.
+    data: content of the file, where `path` is but its name.
 
   Returns:
     The table, its rows in the order of the file.
@@ -152,7 +154,7 @@ def read_csv(
   Raises:
     TableError: names the file, the line, the column, the value and the remedy.
   """
-  header, rows, lines = csv_text.read(path)
+  header, rows, lines = csv_text.read(path, data)
   if kind is None:
     kind = 'train' if 'cancer' in header else 'test'
   wanted = _KINDS[kind]

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from rsna_jax.data import convert, features, layout, sandbox
+from rsna_jax.data import convert, features, layout, sandbox, store
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -61,6 +61,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     workers = c.workers or os.cpu_count() or 1
     with sandbox.Pool(convert.standard_example, workers) as pool:
       for key, answer in enumerate(convert.examples(rows, c.spec, pool)):
-        if not isinstance(answer, dict):
+        if not isinstance(answer, store.Made):
           raise answer
-        yield key, answer
+        yield key, answer.example
