@@ -99,14 +99,16 @@ class Image(pyramid.Pyramid):
         f'the codestream decoded to {pixels.shape}'
       )
     bits = self._bits
-    if bits < 8 * pixels.itemsize and int(pixels.max()) >> bits:
+    largest = int(pixels.max())
+    if largest >> bits:
       # Some scanners code differences modulo 2 ** bits, not 2 ** 16.
       pixels = pixels & pixels.dtype.type((1 << bits) - 1)
+      largest = int(pixels.max())
     if self._frame.signed:
       return codestream.sign_extended(
         pixels.astype(self.dtype), self._frame.bits_stored
       )
-    self._check_range(int(pixels.max()))
+    self._check_range(largest)
     return pixels.astype(self.dtype, copy=False)
 
   def _check_range(self, largest: int) -> None:

@@ -7,6 +7,7 @@ which is the hospital's, cannot show in a standard image.
 """
 
 import abc
+import functools
 
 import numpy as np
 
@@ -65,19 +66,16 @@ class Array(Pyramid):
 
   def level(self, level: int, box: Box | None = None) -> np.ndarray:
     """See `Pyramid.level`."""
+    if level:
+      return self._half.level(level - 1, box)
     if box is None:
-      return wavelet.low_pass(self._pixels, level)
+      return self._pixels
     top, left, bottom, right = box
-    # Samples of a level depend on the image within two samples of the level.
-    first_row, first_col = max(0, top - 2), max(0, left - 2)
-    part = self._pixels[
-      first_row << level : (bottom + 2) << level,
-      first_col << level : (right + 2) << level,
-    ]
-    low = wavelet.low_pass(part, level)
-    return low[
-      top - first_row : bottom - first_row, left - first_col : right - first_col
-    ]
+    return self._pixels[top:bottom, left:right]
+
+  @functools.cached_property
+  def _half(self) -> 'Array':
+    return Array(wavelet.halved(self._pixels))
 
 
 def thumbnail_level(shape: tuple[int, int]) -> int:

@@ -1,4 +1,4 @@
-"""Area resizing with exact pixel shares, of integers without a float copy.
+"""Area resizing with exact pixel shares.
 
 Pillow's BOX filter gives a pixel wholly or not at all, which shifts edges by up
 to half a pixel; here output pixel i is the mean over [i, i + 1) * scale.
@@ -43,28 +43,18 @@ def _along_rows(
     return _linear(image, n, start, scale)
   edges = start + np.arange(n + 1) * scale
   edges[-1] = end
-  # Beyond the image an edge's share of the last pixel passes 0 or 1.
-  whole = np.clip(edges.astype(np.int64), 0, rows - 1)
-  share = (edges - whole).astype(np.float32)[:, None]
-  # Sums from the pixel that holds an edge up to the next such pixel.
-  sums = np.add.reduceat(
-    image[: whole[-1] + 1], whole[:-1], axis=0, dtype=_sum_dtype(image.dtype)
-  ).astype(np.float32)
-  sums[-1] -= image[whole[-1]]
-  # Of no pixels, reduceat takes the first one after them.
-  sums[:-1][whole[1:-1] == whole[:-2]] = 0
-  edge_rows = image[whole].astype(np.float32) * share
-  sums += edge_rows[1:]
-  sums -= edge_rows[:-1]
-  sums *= np.float32(1 / scale)
-  return sums
-
-
-def _sum_dtype(dtype: np.dtype) -> np.dtype:
-  if dtype.kind == 'f':
-    return np.dtype(np.float32)
-  # A row of 2 ** 16 pixels of 16 bits still fits, and same-width sums are fast.
-  return np.dtype(np.uint32 if dtype.kind in 'ub' else np.int32)
+  upper, lower = edges[:-1], edges[1:]
+  first = np.floor(upper).astype(np.int64)
+  total = np.zeros((n, image.shape[1]), np.float32)
+  # The k-th pixel under each output pixel, and its share of it.
+  for k in range(int((np.ceil(lower) - first).max())):
+    at = first + k
+    share = np.minimum(at + 1, lower) - np.maximum(at, upper)
+    share = np.clip(share / scale, 0, None).astype(np.float32)
+    part = image[np.clip(at, 0, rows - 1)].astype(np.float32)
+    part *= share[:, None]
+    total += part
+  return total
 
 
 def _linear(
