@@ -13,7 +13,7 @@ from types import ModuleType
 
 import numpy as np
 
-from rsna_jax.data import jpeg_markers
+from rsna_jax.data import jpeg_markers, wavelet
 
 
 @functools.cache
@@ -32,8 +32,24 @@ def available() -> bool:
   return _kernels() is not None
 
 
+def halved(image: np.ndarray) -> np.ndarray:
+  """`wavelet.halved`, by numba where it is there."""
+  kernels = _kernels()
+  if kernels is None or min(image.shape) < 2:
+    return wavelet.halved(image)
+  low = np.empty(
+    tuple(-(-n // 2) for n in image.shape), wavelet.low_dtype(image)
+  )
+  kernels.halve(image, low)
+  return low
+
+
 def decode(
-  data: bytes, bits: int, shape: tuple[int, int], *, halve: bool
+  data: bytes | memoryview,
+  bits: int,
+  shape: tuple[int, int],
+  *,
+  halve: bool,
 ) -> tuple[np.ndarray, int] | None:
   """Decodes a JPEG lossless stream.
 
@@ -81,7 +97,7 @@ def decode(
   return (pixels, int(used)) if 0 <= left < 32 else None
 
 
-def _scan(data: bytes) -> tuple[list[int], list[int], int] | None:
+def _scan(data: bytes | memoryview) -> tuple[list[int], list[int], int] | None:
   """Huffman table and start of the scan of a stream that is taken."""
   tables: dict[int, tuple[list[int], list[int]]] = {}
   for marker, content, end in jpeg_markers.segments(data):

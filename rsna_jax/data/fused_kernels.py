@@ -310,3 +310,34 @@ def _lift(x, n, low):
     if n == 2:
       before = high
     low[last] = x[n - 2] + ((before + high + 2) >> 2)
+
+
+@_jit
+def halve(image, low):
+  """As `wavelet.halved`, row by row.
+
+  Args:
+    image: (rows, columns) integers.
+    low: (ceil(rows / 2), ceil(columns / 2)) int16 or int32 to fill.
+  """
+  rows, columns = image.shape
+  high = np.zeros(columns, np.int32)
+  before = np.zeros(columns, np.int32)
+  smooth = np.zeros(columns, np.int32)
+  for i in range(low.shape[0]):
+    here = image[2 * i]
+    if 2 * i + 1 < rows:
+      odd = image[2 * i + 1]
+      # The last row is mirrored where nothing follows it.
+      following = image[2 * i + 2] if 2 * i + 2 < rows else here
+      for j in range(columns):
+        mean = (np.int32(here[j]) + np.int32(following[j])) >> 1
+        high[j] = np.int32(odd[j]) - mean
+      if i == 0:
+        before[:] = high
+    else:
+      high[:] = before
+    for j in range(columns):
+      smooth[j] = np.int32(here[j]) + ((before[j] + high[j] + 2) >> 2)
+    _lift(smooth, columns, low[i])
+    before, high = high, before

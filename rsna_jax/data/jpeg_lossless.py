@@ -12,6 +12,8 @@ import numpy as np
 
 from rsna_jax.data import codestream, fused, jpeg_markers, pyramid
 
+_PADDED = 4096  # bytes of the end in which the end marker has to be
+
 
 class Image(pyramid.Pyramid):
   """One frame."""
@@ -29,8 +31,10 @@ class Image(pyramid.Pyramid):
     self.shape = frame.rows, frame.columns
     self.dtype = frame.dtype
     self._frame = frame
-    # Zeros pad a frame to an even length.
-    self._data = data.rstrip(b'\0')
+    # Zeros pad a frame to an even length; a copy without them would cost more.
+    tail = data[-_PADDED:]
+    stop = len(data) - len(tail) + len(tail.rstrip(b'\0'))
+    self._data = memoryview(data)[:stop]
     marker, bits, rows, columns, components = jpeg_markers.frame_header(
       self._data
     )
@@ -44,9 +48,7 @@ class Image(pyramid.Pyramid):
         f'JPEG lossless with {bits} bits a pixel'
       )
     # A sample takes at least one bit: a short stream cannot be a big image.
-    if rows * columns > 8 * len(self._data) or not self._data.endswith(
-      b'\xff\xd9'
-    ):
+    if rows * columns > 8 * stop or self._data[-2:] != b'\xff\xd9':
       raise codestream.CodestreamError('the JPEG codestream is cut short')
     self._bits = bits
     self.encoding: dict[str, Any] = {
@@ -119,7 +121,7 @@ class Image(pyramid.Pyramid):
       )
 
 
-def _predictor(data: bytes) -> int:
+def _predictor(data: bytes | memoryview) -> int:
   for marker, content, _ in jpeg_markers.segments(data):
     if marker == 0xDA and len(content) == 6:
       return content[3]

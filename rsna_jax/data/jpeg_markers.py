@@ -6,7 +6,9 @@ from collections.abc import Iterator
 from rsna_jax.data import codestream
 
 
-def segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def segments(
+  data: bytes | memoryview,
+) -> Iterator[tuple[int, bytes | memoryview, int]]:
   """Yields (marker, content, where the next one starts) up to the scan.
 
   Ends with SOS (0xDA), or where the segments stop making sense.
@@ -35,7 +37,7 @@ def segments(data: bytes) -> Iterator[tuple[int, bytes, int]]:
     position = end
 
 
-def frame_header(data: bytes) -> tuple[int, int, int, int, int]:
+def frame_header(data: bytes | memoryview) -> tuple[int, int, int, int, int]:
   """Reads the frame header (T.81 B.2.2).
 
   Returns:

@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from rsna_jax.data import wavelet
+from rsna_jax.data import fused
 
 Box = tuple[int, int, int, int]
 THUMBNAIL = 160  # pixels of a thumbnail's longer side, at least
@@ -75,7 +75,7 @@ class Array(Pyramid):
 
   @functools.cached_property
   def _half(self) -> 'Array':
-    return Array(wavelet.halved(self._pixels))
+    return Array(fused.halved(self._pixels))
 
 
 def thumbnail_level(shape: tuple[int, int]) -> int:

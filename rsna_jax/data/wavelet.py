@@ -27,15 +27,8 @@ def halved(image: np.ndarray) -> np.ndarray:
     needs. Sample i stands at pixel 2 * i, and may lie outside the range of the
     image.
   """
-  # No sum below then leaves 16 bits: 2 * (8191 + 4096) + 2 < 32768.
-  narrow = image.dtype.itemsize == 1 or (
-    image.dtype.itemsize == 2
-    and image.size
-    and int(image.max()) < 1 << 13
-    and (image.dtype.kind == 'u' or int(image.min()) > -(1 << 12))
-  )
-  dtype = np.int16 if narrow else np.int32
-  if narrow and image.dtype == np.uint16:
+  dtype = low_dtype(image)
+  if dtype == np.int16 and image.dtype == np.uint16:
     image = image.view(np.int16)
   rows, cols = image.shape
   out = np.empty((-(-rows // 2), -(-cols // 2)), dtype)
@@ -53,6 +46,18 @@ def halved(image: np.ndarray) -> np.ndarray:
     even, odd = _pairs(low)
     out[start:stop] = _low(even, odd[:, : cols // 2], 1)
   return out
+
+
+def low_dtype(image: np.ndarray) -> np.dtype:
+  """int16 where no sum of a step leaves it, else int32."""
+  # 2 * (8191 + 4096) + 2 < 32768.
+  narrow = image.dtype.itemsize == 1 or (
+    image.dtype.itemsize == 2
+    and image.size
+    and int(image.max()) < 1 << 13
+    and (image.dtype.kind == 'u' or int(image.min()) > -(1 << 12))
+  )
+  return np.dtype(np.int16 if narrow else np.int32)
 
 
 def _pairs(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -94,3 +94,19 @@ def test_with_and_without_it_a_frame_has_the_same_levels(monkeypatch):
   without = [jpeg_lossless.Image(data, frame).level(n) for n in range(4)]
   for one, other in zip(with_it, without, strict=True):
     np.testing.assert_array_equal(one, other)
+
+
+def test_halving_is_that_of_the_wavelet():
+  rng = np.random.default_rng(5)
+  for dtype in (np.uint8, np.int8, np.uint16, np.int16, np.int32):
+    low, high = (
+      (-(1 << 16), 1 << 17)
+      if dtype == np.int32
+      else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    )
+    for shape in [(2, 2), (3, 2), (2, 3), (8, 9), (9, 8), (61, 70)]:
+      image = rng.integers(low, high, shape, dtype)
+      for part in (image, image[:, ::2], np.clip(image, 0, 100)):
+        found, expected = fused.halved(part), wavelet.halved(part)
+        np.testing.assert_array_equal(found, expected)
+        assert found.dtype == expected.dtype
