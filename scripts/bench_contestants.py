@@ -154,15 +154,18 @@ def spec_of(size: tuple[int, int], quality: str, bits: int = 8) -> dict:
 
 
 @contextlib.contextmanager
-def environment(numba: bool) -> Iterator[None]:
-  """What a process that is started now inherits: one thread, and numba.
+def environment(ours: bool, numba: bool) -> Iterator[None]:
+  """What a process that is started now inherits.
 
-  All contestants get what the children of `rsna-jax prepare` get, so memory is
-  kept from image to image in the usual scripts as well.
+  Ours gets what the children of `rsna-jax prepare` get: one thread, and memory
+  that is kept from image to image. The usual scripts get one thread.
   """
   from rsna_jax.data import sandbox
 
-  changes = {**sandbox.ENVIRONMENT, 'RSNA_JAX_NUMBA': str(int(numba))}
+  changes = dict(sandbox.ENVIRONMENT)
+  if not ours:
+    changes = {k: v for k, v in changes.items() if 'MALLOC' not in k}
+  changes['RSNA_JAX_NUMBA'] = str(int(numba))
   before = {name: os.environ.get(name) for name in changes}
   os.environ.update(changes)
   try:
@@ -194,7 +197,7 @@ class Worker:
     self._process = context.Process(
       target=_serve, args=(theirs, contestant), daemon=True
     )
-    with environment(contestant.numba):
+    with environment(contestant.script == 'ours', contestant.numba):
       self._process.start()
     theirs.close()
     self.name = contestant.name

@@ -142,7 +142,7 @@ def stages(
     for numba in (False, True) if with_numba else (False,):
       context = multiprocessing.get_context('spawn')
       spec = bench_contestants.spec_of(size, quality)
-      with bench_contestants.environment(numba), context.Pool(1) as pool:
+      with bench_contestants.environment(True, numba), context.Pool(1) as pool:
         found, absent = pool.apply(_measured, (paths, spec, repeats))
       columns[f'{codec}{", numba" if numba else ""}'] = found
       notes = [f'Not found, so not timed apart: {", ".join(absent)}.']
@@ -209,7 +209,7 @@ def pool(
     for extra in numba:
       items = [(file.path, spec, None) for file in files]
       with (
-        bench_contestants.environment(extra),
+        bench_contestants.environment(True, extra),
         sandbox.Pool(convert.standard_example, workers) as children,
       ):
         list(children.map(items[:1] * workers * 2))

@@ -14,6 +14,7 @@ import openjpeg
 from rsna_jax.data import codestream, openjp2, pyramid
 
 MAX_TILES = 4096
+_PADDED = 4096  # bytes of the end in which the end marker has to be
 _START = b'\xff\x4f\xff\x51'  # SOC and SIZ
 _TRANSFORMS = ('9-7', '5-3')
 
@@ -81,7 +82,7 @@ class Image(pyramid.Pyramid):
   def _whole(self) -> pyramid.Array:
     """All of it, decoded without OpenJPEG's own interface."""
     try:
-      pixels = openjpeg.decode(self._stream, j2k_format=0)
+      pixels = openjpeg.decode(bytes(self._stream), j2k_format=0)
     except (RuntimeError, ValueError, TypeError) as error:
       raise codestream.CodestreamError(
         f'the JPEG 2000 codestream is damaged: {error}'
@@ -98,7 +99,7 @@ class Image(pyramid.Pyramid):
     return pyramid.Array(pixels.astype(self.dtype, copy=False))
 
 
-def _unwrap(data: bytes) -> bytes:
+def _unwrap(data: bytes) -> memoryview:
   """The contiguous codestream of a frame, which RSNA's files wrap in JP2."""
   start = data.find(_START)
   if start <= 0:
@@ -106,7 +107,7 @@ def _unwrap(data: bytes) -> bytes:
       raise codestream.CodestreamError(
         'the frame holds no JPEG 2000 codestream'
       )
-    return data
+    return memoryview(data)
   position = 0
   while position + 8 <= len(data):
     length, kind = struct.unpack_from('>L4s', data, position)
@@ -121,15 +122,15 @@ def _unwrap(data: bytes) -> bytes:
         raise codestream.CodestreamError(
           'the JPEG 2000 codestream is cut short'
         )
-      return data[position + header : end]
+      return memoryview(data)[position + header : end]
     if length < header:
       break
     position += length
-  return data[start:]
+  return memoryview(data)[start:]
 
 
 def _check_siz(
-  stream: bytes, frame: codestream.Frame
+  stream: memoryview, frame: codestream.Frame
 ) -> tuple[int, bool, bool, int]:
   """Bits, sign, whether at the grid's origin, tiles (ITU-T T.800 A.5.1)."""
   if stream[:4] != _START or len(stream) < 45:
@@ -152,7 +153,7 @@ def _check_siz(
   return bits, depth > 0x7F, (x0, y0) == (0, 0), tiles
 
 
-def _coding_style(stream: bytes) -> dict[str, Any]:
+def _coding_style(stream: memoryview) -> dict[str, Any]:
   """Levels, transform and layers of the COD marker (ITU-T T.800 A.6.1)."""
   position = 2
   while position + 4 <= len(stream) and stream[position] == 0xFF:
@@ -172,7 +173,7 @@ def _coding_style(stream: bytes) -> dict[str, Any]:
   return {}
 
 
-def _check_tile_parts(stream: bytes) -> bytes:
+def _check_tile_parts(stream: memoryview) -> memoryview:
   """The stream up to its end marker, every tile-part having its length."""
   position = 2
   while position + 4 <= len(stream) and stream[position] == 0xFF:
@@ -183,9 +184,10 @@ def _check_tile_parts(stream: bytes) -> bytes:
     if marker == 0x90 and position + 12 <= len(stream):  # SOT
       (part,) = struct.unpack_from('>L', stream, position + 6)
       if part == 0:  # up to the end of the codestream
-        end = stream.rstrip(b'\0')
-        if end.endswith(b'\xff\xd9') and len(end) >= position + 16:
-          return end
+        tail = bytes(stream[-_PADDED:])
+        end = len(stream) - len(tail) + len(tail.rstrip(b'\0'))
+        if stream[end - 2 : end] == b'\xff\xd9' and end >= position + 16:
+          return stream[:end]
         break
       length = part - 2
     if length < 2:

@@ -15,6 +15,8 @@ import numpy as np
 _CODESTREAM = 0  # OPJ_CODEC_J2K
 # Of an unknown marker, that a decoder has to skip, OpenJPEG warns as well.
 _HARMLESS = b'Unknown marker'
+# Small: what is longer, as a tile is, goes past the buffer.
+_BUFFER_BYTES = 1 << 14
 _PARAMETERS_BYTES = 16384  # more than sizeof(opj_dparameters_t), about 8.2 KB
 
 _uint = ctypes.c_uint32
@@ -101,7 +103,7 @@ def library() -> ctypes.CDLL | None:
 
 
 def decode(
-  stream: bytes,
+  stream: bytes | memoryview,
   level: int = 0,
   box: tuple[int, int, int, int] | None = None,
   dtype: np.dtype = np.dtype(np.int32),
@@ -124,8 +126,8 @@ def decode(
   lib = library()
   messages: list[bytes] = []
   note = _Message(lambda text, _: messages.append(text or b''))
-  callbacks, source = _source(stream)
-  opened = lib.opj_stream_create(max(len(stream), 4096), 1)
+  callbacks, source = _source(np.frombuffer(stream, np.uint8))
+  opened = lib.opj_stream_create(_BUFFER_BYTES, 1)
   codec = lib.opj_create_decompress(_CODESTREAM)
   image = _image()
   try:
@@ -169,11 +171,10 @@ def decode(
     del source
 
 
-def _source(stream: bytes):
+def _source(stream: np.ndarray):
   """Callbacks that read from memory, and what has to outlive them."""
   size, position = len(stream), 0
-  holder = ctypes.c_char_p(stream)
-  start = ctypes.cast(holder, _pointer).value or 0
+  start = stream.ctypes.data
 
   def read(target: int, wanted: int, _) -> int:
     nonlocal position
@@ -197,4 +198,4 @@ def _source(stream: bytes):
     position = to
     return 1
 
-  return (_Read(read), _Skip(skip), _Seek(seek)), (holder, stream)
+  return (_Read(read), _Skip(skip), _Seek(seek)), stream
