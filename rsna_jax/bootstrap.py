@@ -5,14 +5,33 @@ of the examples as they are: sorted once, summed per resample, in blocks that
 bound the memory. Numpy only.
 """
 
+import concurrent.futures
 import math
-from collections.abc import Iterator
+import os
+from collections.abc import Callable
 
 import numpy as np
 
-from rsna_jax import errors, metrics, multiclass
+from rsna_jax import curves, errors, metrics, multiclass, sums
 
-_BLOCK_WEIGHTS = 2_000_000  # weights held at a time, in a few arrays
+# Figures of a ranking, by their names in metrics.json.
+OF_COUNTS = {
+  'roc_auc': metrics.roc_auc_of,
+  'average_precision': metrics.average_precision_of,
+  'sensitivity_at_90_specificity': (
+    lambda c: metrics.sensitivity_at_specificity_of(c, 0.9)
+  ),
+  'specificity_at_90_sensitivity': (
+    lambda c: metrics.specificity_at_sensitivity_of(c, 0.9)
+  ),
+  'sensitivity_at_10_recall_rate': (
+    lambda c: curves.sensitivity_at_recall_rate_of(c, 0.1)
+  ),
+  'partial_auc_10': lambda c: curves.partial_auc_of(c, 0.1),
+}
+
+_BLOCK_WEIGHTS = 2_000_000  # weights held by a thread, in a few arrays
+_MOST_THREADS = 4
 
 
 class Resamples:
@@ -65,11 +84,23 @@ class Resamples:
       )
     return found
 
-  def blocks(self, width: int) -> Iterator[slice]:
-    """Slices of the resamples that bound the memory of `width` weights."""
+  def each_block(self, width: int, work: Callable[[slice], None]) -> None:
+    """Calls `work` with slices that bound the memory of `width` weights.
+
+    The blocks share the cores, because numpy lets go of the interpreter; work
+    has to write its rows and nothing else.
+    """
     rows = max(1, _BLOCK_WEIGHTS // max(width, 1))
-    for start in range(0, len(self), rows):
-      yield slice(start, min(start + rows, len(self)))
+    blocks = [slice(i, i + rows) for i in range(0, len(self), rows)]
+    blocks = [slice(x.start, min(x.stop, len(self))) for x in blocks]
+    workers = min(_MOST_THREADS, os.cpu_count() or 1, len(blocks))
+    if workers < 2:
+      for rows in blocks:
+        work(rows)
+      return
+    with concurrent.futures.ThreadPoolExecutor(max(workers, 1)) as pool:
+      for _ in pool.map(work, blocks):
+        pass
 
 
 def binary(
@@ -88,10 +119,11 @@ def binary(
     probabilities: (N,).
     patients: (N,) patient of each example; a patient is drawn as a whole.
     resamples: of these patients, or of more.
-    predicted: (N,) bool decisions, behind the figure `f1`, or None.
+    predicted: (N,) bool decisions, or None.
     names: which figures, None for all of: roc_auc, average_precision,
-      sensitivity_at_90_specificity, specificity_at_90_sensitivity, pf1, brier,
-      log_loss, ece, and f1 where `predicted` is given.
+      sensitivity_at_90_specificity, specificity_at_90_sensitivity,
+      sensitivity_at_10_recall_rate, partial_auc_10, and those of
+      `sums.figures`.
 
   Returns:
     name -> (n,) float64, NaN where a resample does not define the figure.
@@ -100,17 +132,8 @@ def binary(
   probabilities = np.asarray(probabilities, np.float64)
   member = resamples.members(patients)
   ranking = metrics.Ranking(labels, probabilities)
-  of_counts = {
-    'roc_auc': metrics.roc_auc_of,
-    'average_precision': metrics.average_precision_of,
-    'sensitivity_at_90_specificity': (
-      lambda c: metrics.sensitivity_at_specificity_of(c, 0.9)
-    ),
-    'specificity_at_90_sensitivity': (
-      lambda c: metrics.specificity_at_sensitivity_of(c, 0.9)
-    ),
-  }
-  of_sums = _sum_figures(labels, probabilities, predicted)
+  of_counts = OF_COUNTS
+  of_sums = sums.figures(labels, probabilities, predicted)
   names = (*of_counts, *of_sums) if names is None else tuple(names)
   unknown = [x for x in names if x not in of_counts and x not in of_sums]
   if unknown:
@@ -123,28 +146,29 @@ def binary(
     summed[x] = slice(width, width + table.shape[1]), of_block
     columns.append(table)
     width += table.shape[1]
+  values = {x: np.empty(len(resamples)) for x in names}
   if summed:  # one product for all of them
     per_patient = _by_patient(np.concatenate(columns, 1), member, resamples)
-  values = {x: np.empty(len(resamples)) for x in names}
+    drawn = _products(per_patient, resamples)
+    for x, (part, of_sums_of) in summed.items():
+      values[x] = of_sums_of(drawn[:, part])
   place = member[ranking.order]
-  for rows in resamples.blocks(len(labels)):
-    drawn = resamples.counts[rows]
-    if ranked:
-      weights = np.take(drawn, place, axis=1).astype(np.int32)
-      counts = ranking.counts(weights)
-      for x in ranked:
-        values[x][rows] = of_counts[x](counts)
-    if summed:
-      sums = drawn.astype(np.float64) @ per_patient
-      for x, (part, of_block) in summed.items():
-        values[x][rows] = of_block(sums[:, part])
+
+  def work(rows: slice) -> None:
+    weights = np.take(resamples.counts[rows], place, axis=1)
+    counts = ranking.counts(weights)
+    for x in ranked:
+      values[x][rows] = of_counts[x](counts)
+
+  if ranked:
+    resamples.each_block(len(labels), work)
   return values
 
 
 def classes(
   labels, predicted, patients, resamples: Resamples, *, classes: int
 ) -> dict[str, np.ndarray]:
-  """Accuracy, macro_f1 and quadratic_kappa of each resample of the patients.
+  """Figures of a confusion matrix for each resample of the patients.
 
   Args:
     labels: (N,) int, 0 to classes - 1.
@@ -154,24 +178,28 @@ def classes(
     classes: number of classes.
 
   Returns:
-    name -> (n,) float64.
+    name -> (n,) float64, or (n, K) where the figure has one for each class:
+    what `multiclass.figures` gives.
   """
   member = resamples.members(patients)
   cell = np.asarray(labels) * classes + np.asarray(predicted)
   size, cells = len(resamples.patients), classes * classes
   table = np.bincount(member * cells + cell, minlength=size * cells)
   table = table.reshape(size, cells).astype(np.float64)
-  stack = np.concatenate(
-    [
-      resamples.counts[rows].astype(np.float64) @ table
-      for rows in resamples.blocks(size)
-    ]
-  ).reshape(-1, classes, classes)
-  return {
-    'accuracy': multiclass.accuracy(stack),
-    'macro_f1': multiclass.macro_f1(stack),
-    'quadratic_kappa': multiclass.quadratic_kappa(stack),
-  }
+  stack = _products(table, resamples).reshape(-1, classes, classes)
+  return multiclass.figures(stack)
+
+
+def totals(
+  columns: np.ndarray, patients, resamples: Resamples, dtype=np.float64
+) -> np.ndarray:
+  """(n, S) sums of (N, S) columns over the rows of each resample.
+
+  In float32 counts stay exact and take half the time.
+  """
+  member = resamples.members(patients)
+  per_patient = _by_patient(columns, member, resamples)
+  return _products(per_patient.astype(dtype), resamples)
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -198,46 +226,6 @@ def number(value) -> float | None:
   return value if math.isfinite(value) else None
 
 
-def _sum_figures(labels, probabilities, predicted) -> dict:
-  """name -> ((N, S) columns to sum, figure of the (B, S) sums)."""
-  ones = np.ones(len(labels))
-  clipped = np.clip(probabilities, 0.0, 1.0)
-
-  def mean(sums):
-    return sums[:, 0] / sums[:, 1]
-
-  def f_score(sums):
-    return metrics.f_score_of(sums[:, 0], sums[:, 1], sums[:, 2])
-
-  bins = 10
-  gaps = np.zeros((len(labels), bins + 1))
-  index = metrics.calibration_bins(probabilities, bins)
-  gaps[np.arange(len(labels)), index] = labels - probabilities
-  gaps[:, bins] = 1.0
-  figures = {
-    'pf1': (np.stack([clipped * labels, clipped, labels], axis=1), f_score),
-    'brier': (
-      np.stack([metrics.squared_errors(labels, probabilities), ones], axis=1),
-      mean,
-    ),
-    'log_loss': (
-      np.stack([metrics.log_losses(labels, probabilities), ones], axis=1),
-      mean,
-    ),
-    'ece': (
-      gaps,
-      lambda sums: np.abs(sums[:, :bins]).sum(axis=1) / sums[:, bins],
-    ),
-  }
-  if predicted is not None:
-    chosen = np.asarray(predicted, np.float64)
-    figures['f1'] = (
-      np.stack([chosen * labels, chosen, labels], axis=1),
-      f_score,
-    )
-  return figures
-
-
 def _by_patient(
   columns: np.ndarray, member: np.ndarray, resamples: Resamples
 ) -> np.ndarray:
@@ -245,3 +233,15 @@ def _by_patient(
   size = len(resamples.patients)
   sums = [np.bincount(member, column, minlength=size) for column in columns.T]
   return np.stack(sums, axis=1)
+
+
+def _products(per_patient: np.ndarray, resamples: Resamples) -> np.ndarray:
+  """(n, S) sums of (G, S) over each resample, in their dtype."""
+  found = np.empty((len(resamples), per_patient.shape[1]), per_patient.dtype)
+
+  def work(rows: slice) -> None:
+    drawn = resamples.counts[rows].astype(per_patient.dtype)
+    found[rows] = drawn @ per_patient
+
+  resamples.each_block(len(resamples.patients), work)
+  return found

@@ -3,7 +3,9 @@
 import numpy as np
 
 from rsna_jax import bootstrap as bootstrap_lib
-from rsna_jax import multiclass, schema
+from rsna_jax import errors, multiclass, schema
+
+_OF_DENSITY = ('quadratic_kappa', 'linear_kappa', 'dense_kappa', 'ordinal_mae')
 
 
 def score_classes(
@@ -19,14 +21,25 @@ def score_classes(
     seed: of them.
 
   Returns:
-    {'n', 'names', 'accuracy', 'macro_f1', 'quadratic_kappa' (of density),
-    'recall' (of each class, None where it has no case), 'confusion' (rows are
-    the true classes)}.
+    {'n', 'names', 'accuracy', 'macro_f1'; of density 'quadratic_kappa',
+    'linear_kappa', 'dense_kappa' (C and D against A and B), 'ordinal_mae' (in
+    classes) and 'density_accuracy'; 'recall' (of each class, None where it has
+    no case), 'recall_intervals', 'confusion' (rows are the true classes),
+    'density_recall' and 'density_confusion', the same four by four}. A figure
+    is {'value', 'low', 'high'}.
+
+  Raises:
+    errors.DataError: a probability is NaN.
   """
   labels = np.asarray(labels).astype(np.int64)
   known = labels != schema.MISSING
   labels = labels[known]
   probabilities = np.asarray(probabilities, np.float64)[known]
+  lost = int(np.isnan(probabilities).any(axis=1).sum())
+  if lost:
+    raise errors.DataError(
+      f'{lost} images have a probability that is NaN: predict them again'
+    )
   patient = np.asarray(patient_id)[known]
   k = probabilities.shape[1]
   predicted = probabilities.argmax(axis=1)
@@ -47,22 +60,32 @@ def score_classes(
     graded = bootstrap_lib.classes(
       density, called, patient, drawn, classes=len(schema.DENSITIES)
     )
-  name = 'quadratic_kappa'
-  cases = matrix.sum(axis=1)
+  whole, grades = multiclass.figures(matrix), multiclass.figures(of_density)
   return {
     'n': len(labels),
     'names': names,
-    'accuracy': bootstrap_lib.figure(
-      multiclass.accuracy(matrix), samples.get('accuracy')
+    **{
+      name: bootstrap_lib.figure(whole[name], samples.get(name))
+      for name in ('accuracy', 'macro_f1')
+    },
+    **{
+      name: bootstrap_lib.figure(grades[name], graded.get(name))
+      for name in _OF_DENSITY
+    },
+    'density_accuracy': bootstrap_lib.figure(
+      grades['accuracy'], graded.get('accuracy')
     ),
-    'macro_f1': bootstrap_lib.figure(
-      multiclass.macro_f1(matrix), samples.get('macro_f1')
-    ),
-    name: bootstrap_lib.figure(
-      multiclass.quadratic_kappa(of_density), graded.get(name)
-    ),
-    'recall': [
-      float(matrix[i, i] / cases[i]) if cases[i] else None for i in range(k)
-    ],
+    'recall': [bootstrap_lib.number(x) for x in whole['recall']],
+    'recall_intervals': _each(whole['recall'], samples.get('recall')),
     'confusion': matrix.tolist(),
+    'density_recall': _each(grades['recall'], graded.get('recall')),
+    'density_confusion': of_density.tolist(),
   }
+
+
+def _each(values: np.ndarray, samples: np.ndarray | None) -> list[dict]:
+  """A figure for each of (K,) values and (n, K) samples."""
+  return [
+    bootstrap_lib.figure(x, None if samples is None else samples[:, i])
+    for i, x in enumerate(values)
+  ]

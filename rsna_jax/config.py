@@ -23,8 +23,11 @@ SPLITS = ('folds', 'public', 'site', 'machine')
 POOLS = ('mean', 'max')
 DTYPES = ('float32', 'bfloat16')
 SCHEDULES = ('constant', 'cosine', 'linear')
-AGGREGATES = ('mean', 'max')
+AGGREGATES = ('mean', 'max', 'noisy_or', 'view_max', 'learned')
+CALIBRATIONS = ('none', 'temperature', 'platt', 'beta', 'isotonic')
 CHECKPOINTS = ('best', 'latest')
+VIEWS = ('flip_vertical', 'shift', 'scale', 'intensity')
+AVERAGES = ('logit', 'probability')
 
 
 def default() -> ml_collections.ConfigDict:
@@ -97,9 +100,17 @@ def default() -> ml_collections.ConfigDict:
 
   c.eval = ml_collections.ConfigDict()
   c.eval.batch_size = 64  # of all devices together
-  c.eval.aggregate = 'mean'  # images to a breast: mean | max
+  c.eval.aggregate = 'mean'  # to a breast: mean max noisy_or view_max learned
+  # Of breasts, fitted out of fold: none temperature platt beta isotonic.
+  c.eval.calibration = 'none'
+  # pf1 | best_f1 | recall_rate=R | sensitivity=S | specificity=S | a number
+  c.eval.rule = 'best_f1'
+  c.eval.per_site = False  # calibration and threshold of a site's own
   c.eval.checkpoint = 'best'  # on the validation split | latest
   c.eval.bootstrap = 2_000  # resamples of patients behind each interval
+  c.eval.tta = ()  # views averaged: flip_vertical, shift, scale, intensity
+  c.eval.average = 'logit'  # of an ensemble's models: logit | probability
+  c.eval.reject_below = 0.0  # an ensemble's first model answers alone below it
   return c.lock()
 
 
@@ -138,7 +149,16 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('train.dtype', DTYPES)
   one_of('optim.schedule', SCHEDULES)
   one_of('eval.aggregate', AGGREGATES)
+  one_of('eval.calibration', CALIBRATIONS)
   one_of('eval.checkpoint', CHECKPOINTS)
+  one_of('eval.average', AVERAGES)
+  check('eval.reject_below', 0 <= c.eval.reject_below < 1, 'from 0 to below 1')
+  views = set(c.eval.tta)
+  check(
+    'eval.tta',
+    views <= set(VIEWS) and len(views) == len(c.eval.tta),
+    'name each once, from ' + ', '.join(VIEWS),
+  )
   size = c.data.size
   check(
     'data.size',

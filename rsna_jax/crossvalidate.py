@@ -11,7 +11,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsna_jax import aggregate, errors, files, results, run, score, train
+from rsna_jax import (
+  aggregate,
+  errors,
+  files,
+  pooling,
+  results,
+  run,
+  score,
+  train,
+)
 from rsna_jax import config as config_lib
 from rsna_jax.data import dataset as dataset_lib
 
@@ -90,6 +99,9 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
     aggregate=c.eval.aggregate,
     bootstrap=c.eval.bootstrap,
     seed=c.seed,
+    calibration=c.eval.calibration,
+    rule=c.eval.rule,
+    per_site=c.eval.per_site,
   )
   metrics |= {'split': 'out_of_fold', 'folds': wanted}
   folder = workdir / 'eval' / 'out_of_fold'
@@ -101,6 +113,10 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
       np.array([float(row['cancer']) for row in found]),
       table['cancer'],
       how=c.eval.aggregate,
+      views=table['view'],
+      learned=pooling.Pooling.from_json(metrics['learned'])
+      if metrics.get('learned')
+      else None,
     )
     files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
   columns = {name: np.array([row[name] for row in found]) for name in found[0]}

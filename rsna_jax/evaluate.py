@@ -22,6 +22,7 @@ from rsna_jax import (
   models,
   optim,
   parallel,
+  pooling,
   results,
   schema,
   score,
@@ -234,18 +235,11 @@ def judge(
     c, table, logits, division.folds_of(c, data, rows, split)
   )
   breasts, metrics = {}, {}
-  if probability is not None:
-    breasts = aggregate.breasts(
-      table['prediction_id'],
-      table['patient_id'],
-      probability,
-      table['cancer'],
-      how=c.eval.aggregate,
-    )
+  # What was fitted on validation is used elsewhere as it is.
+  elsewhere = split in ('test', 'all', 'submission')
+  learned = results.learned_of(workdir) if elsewhere else None
+  chosen = results.decision_of(workdir) if elsewhere else None
   if split != 'submission':
-    chosen = None
-    if split in ('test', 'all'):
-      chosen = results.threshold_of(workdir)
     metrics = score.score_target(
       table.columns,
       schema.target_probabilities(logits, target),
@@ -253,9 +247,27 @@ def judge(
       aggregate=c.eval.aggregate,
       bootstrap=c.eval.bootstrap,
       seed=c.seed,
-      threshold=chosen,
+      threshold=results.threshold_of(workdir) if elsewhere else None,
+      calibration=c.eval.calibration,
+      rule=c.eval.rule,
+      per_site=c.eval.per_site,
+      decision=chosen,
+      learned=learned,
     )
     metrics |= {'split': split, 'step': step}
+    if learned is None and metrics.get('learned'):
+      learned = pooling.Pooling.from_json(metrics['learned'])
+  if probability is not None:
+    breasts = aggregate.breasts(
+      table['prediction_id'],
+      table['patient_id'],
+      probability,
+      table['cancer'],
+      how=c.eval.aggregate,
+      views=table['view'],
+      learned=learned,
+    )
+    breasts = results.judged(table.columns, breasts, chosen)
   folder = None
   if write and jax.process_index() == 0:
     folder = workdir / 'eval' / split

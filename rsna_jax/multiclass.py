@@ -38,15 +38,35 @@ def macro_f1(matrix: np.ndarray) -> np.ndarray:
   return _ratio(f1.sum(axis=-1), (size > 0).sum(axis=-1))
 
 
+def recalls(matrix: np.ndarray) -> np.ndarray:
+  """(..., K) share of each true class that is found; NaN without a case."""
+  matrix = np.asarray(matrix, np.float64)
+  return _ratio(np.diagonal(matrix, axis1=-2, axis2=-1), matrix.sum(axis=-1))
+
+
 def quadratic_kappa(matrix: np.ndarray) -> np.ndarray:
   """(...,) Cohen's kappa with quadratic weights, for ordered classes.
 
   NaN where no disagreement is possible: all labels and predictions of one
   class.
   """
+  return kappa(matrix, 2.0)
+
+
+def linear_kappa(matrix: np.ndarray) -> np.ndarray:
+  """(...,) Cohen's kappa with linear weights; NaN as in `quadratic_kappa`."""
+  return kappa(matrix, 1.0)
+
+
+def kappa(matrix: np.ndarray, power: float) -> np.ndarray:
+  """(...,) Cohen's kappa of (..., K, K); a miss costs its steps ** power.
+
+  With power 0 every miss costs the same.
+  """
   matrix = np.asarray(matrix, np.float64)
   steps = np.arange(matrix.shape[-1])
-  cost = (steps[:, None] - steps[None, :]) ** 2.0
+  apart = np.abs(steps[:, None] - steps[None, :])
+  cost = np.where(apart > 0, np.maximum(apart, 1.0) ** power, 0.0)
   total = matrix.sum(axis=(-2, -1))
   by_chance = (
     matrix.sum(axis=-1)[..., :, None] * matrix.sum(axis=-2)[..., None, :]
@@ -54,6 +74,41 @@ def quadratic_kappa(matrix: np.ndarray) -> np.ndarray:
   expected = (cost * by_chance).sum(axis=(-2, -1))
   observed = (cost * matrix).sum(axis=(-2, -1)) * total
   return 1 - _ratio(observed, expected)
+
+
+def dense_kappa(matrix: np.ndarray) -> np.ndarray:
+  """(...,) kappa of the upper half of the classes against the lower.
+
+  Of BI-RADS densities: dense (C and D) against not dense (A and B).
+  """
+  matrix = np.asarray(matrix, np.float64)
+  half = matrix.shape[-1] // 2
+  rows = np.stack(
+    [matrix[..., :half, :].sum(-2), matrix[..., half:, :].sum(-2)], axis=-2
+  )
+  both = np.stack([rows[..., :half].sum(-1), rows[..., half:].sum(-1)], axis=-1)
+  return kappa(both, 0.0)
+
+
+def ordinal_mae(matrix: np.ndarray) -> np.ndarray:
+  """(...,) mean distance in classes of the predicted from the true one."""
+  matrix = np.asarray(matrix, np.float64)
+  steps = np.arange(matrix.shape[-1])
+  apart = np.abs(steps[:, None] - steps[None, :])
+  return _ratio((apart * matrix).sum((-2, -1)), matrix.sum(axis=(-2, -1)))
+
+
+def figures(matrix: np.ndarray) -> dict[str, np.ndarray]:
+  """Every figure of (..., K, K): (...,) each, and `recall` (..., K)."""
+  return {
+    'accuracy': accuracy(matrix),
+    'macro_f1': macro_f1(matrix),
+    'quadratic_kappa': quadratic_kappa(matrix),
+    'linear_kappa': linear_kappa(matrix),
+    'dense_kappa': dense_kappa(matrix),
+    'ordinal_mae': ordinal_mae(matrix),
+    'recall': recalls(matrix),
+  }
 
 
 def _ratio(top, bottom) -> np.ndarray:

@@ -8,10 +8,11 @@ import csv
 import io
 import json
 import pathlib
+from collections.abc import Mapping
 
 import numpy as np
 
-from rsna_jax import files, schema, submission, writers
+from rsna_jax import decision, files, pooling, schema, submission, writers
 from rsna_jax.report import html, plots
 
 
@@ -69,6 +70,54 @@ def threshold_of(workdir: pathlib.Path) -> float | None:
     return json.loads(path.read_text())['threshold']['value']
   except (OSError, ValueError, KeyError, TypeError):
     return None
+
+
+def _chosen(workdir: pathlib.Path) -> tuple[pathlib.Path, dict]:
+  """metrics.json of the split that chooses: of a run, or of all its folds."""
+  paths = [
+    workdir / 'eval' / split / 'metrics.json'
+    for split in ('validation', 'out_of_fold')
+  ]
+  path = next((path for path in paths if path.is_file()), paths[0])
+  return path, _json(path)
+
+
+def decision_of(workdir: pathlib.Path) -> decision.Decision | None:
+  """Calibration and operating point that the validation split chose."""
+  path, metrics = _chosen(workdir)
+  found = (metrics.get('decision') or {}).get('for_others')
+  return decision.Decision.from_json(found, str(path)) if found else None
+
+
+def learned_of(workdir: pathlib.Path) -> pooling.Pooling | None:
+  """The learned aggregation that the validation split fitted."""
+  path, metrics = _chosen(workdir)
+  found = metrics.get('learned')
+  return pooling.Pooling.from_json(found, str(path)) if found else None
+
+
+def judged(
+  table: Mapping[str, np.ndarray],
+  breasts: dict,
+  chosen: decision.Decision | None,
+) -> dict:
+  """Columns of breasts.csv, with the calibrated probability and the call.
+
+  Args:
+    table: columns of the images, for the site of each breast.
+    breasts: of `aggregate.breasts`.
+    chosen: what to apply; None: nothing is added.
+  """
+  if chosen is None or not breasts:
+    return breasts
+  sites = None
+  if 'site_id' in table:
+    of = dict(
+      zip(table['prediction_id'].tolist(), table['site_id'], strict=True)
+    )
+    sites = np.array([of[name] for name in breasts['prediction_id'].tolist()])
+  calibrated, called = chosen.apply(breasts['cancer'], sites)
+  return {**breasts, 'calibrated': calibrated, 'called': called.astype(int)}
 
 
 def write(c, workdir, split, table, predictions, breasts, metrics) -> None:

@@ -10,12 +10,18 @@ import numpy as np
 
 from rsna_jax import aggregate as aggregate_lib
 from rsna_jax import bootstrap as bootstrap_lib
-from rsna_jax import class_score, errors, metrics, schema, subgroups, thresholds
-
-CROSS_FITTED = (
-  'cross-fitted: each half of the patients has the best one of the other half'
+from rsna_jax import (
+  class_score,
+  errors,
+  level_score,
+  metrics,
+  pooling,
+  rules,
+  schema,
+  scored_sets,
+  subgroups,
 )
-GIVEN = 'given: it was chosen on other data'
+from rsna_jax import decision as decision_lib
 
 
 def score(
@@ -25,74 +31,160 @@ def score(
   bootstrap: int = 2_000,
   seed: int = 0,
   threshold: float | None = None,
+  calibration: str = 'none',
+  rule: str | float = 'best_f1',
+  per_site: bool = False,
+  decision: decision_lib.Decision | None = None,
+  learned: pooling.Pooling | None = None,
+  clip: bool = False,
 ) -> dict:
   """Figures of cancer probabilities, for breasts, images and subgroups.
 
   Args:
     images: (N,) arrays: prediction_id, patient_id, label (0, 1, or -1 for
-      unknown), probability; and any of the subgroup columns of the schema.
-    aggregate: images to a breast, mean or max.
+      unknown), probability; and any of the subgroup columns of the schema, of
+      view and of image_id.
+    aggregate: images to a breast, as in `aggregate.breasts`.
     bootstrap: resamples of the patients behind each interval; 0: none.
-    seed: of the resamples and of the halves that choose thresholds.
+    seed: of the resamples and of the parts that choose for one another.
     threshold: a probability chosen on other data, from which on a breast is
       called positive; None: cross-fitted on these.
+    calibration: of breasts, as in `calibration.fit`, fitted out of fold.
+    rule: of the operating point on calibrated probabilities, as in
+      `operating.choose`, chosen out of fold.
+    per_site: whether sites of enough cases get their own of both.
+    decision: a calibration and an operating point made on other data, in place
+      of the three above; None and a threshold: that threshold.
+    learned: the aggregation `learned` fitted on other data; None: cross-fitted.
+    clip: whether probabilities outside [0, 1] are clipped, not refused.
 
   Returns:
-    {'breast', 'image': {'n', 'positives', 'patients', 'prevalence', figures},
-    'subgroups': [...], 'threshold', 'aggregate', 'bootstrap'}. A figure is
-    {'value', 'low', 'high'}; `threshold.value` is for use on other data.
+    A figure is {'value', 'low', 'high'}, with None for what is not defined.
+
+    - 'breast', 'image', 'patient' (its highest breast): {'n', 'positives',
+      'patients', 'prevalence', 'pf1_all_ones', the figures roc_auc,
+      average_precision, sensitivity_at_90_specificity,
+      specificity_at_90_sensitivity, sensitivity_at_10_recall_rate,
+      partial_auc_10, pf1, brier, log_loss, ece, calibration_in_the_large,
+      'roc_auc_delong': {'by_example', 'by_patient': a figure and 'se'},
+      'pf1_best_threshold': a figure, 'threshold', 'applied', 'chosen_on'}.
+    - 'subgroups': as `subgroups.roc_aucs`; 'heterogeneity': as
+      `subgroups.heterogeneous`, one for each column that can be tested.
+    - 'threshold': {'value' (of F1 on raw probabilities, for use on other data),
+      'chosen_on', 'rule'}.
+    - 'decision': {'calibration', 'rule', 'per_site', 'chosen_on', 'applied'
+      (thresholds on calibrated probabilities), 'counts': {tp, fp, fn, tn},
+      'figures': {f1, sensitivity, specificity, ppv, npv, recall_rate},
+      'at_screening_prevalence': {'prevalence', 'ppv', 'npv'}, 'for_others':
+      what `decision.Decision.from_json` reads, to be stored with the model,
+      'note': why there is none, or ''}.
+    - 'calibration': {'method', 'before', 'after'}, each {'slope', 'intercept',
+      'brier', 'log_loss', 'ece', 'calibration_in_the_large', 'bins'} of
+      breasts; or None.
+    - 'expected_pf1': {'raw', 'calibrated', 'thresholded'}: figures; or None.
+    - 'learned': what `pooling.Pooling.from_json` reads, or None.
+    - 'aggregate', 'bootstrap': how it was computed.
 
   Raises:
-    errors.DataError: a probability is NaN, or labels differ within a breast.
+    errors.DataError: there is no image, one occurs twice, a probability is NaN
+      or (without `clip`) not from 0 to 1, or labels differ within a breast.
+    errors.ConfigError: no such aggregate, calibration or rule.
   """
-  patient = np.asarray(images['patient_id'])
-  label = np.asarray(images['label']).astype(np.int64)
-  probability = np.asarray(images['probability'], np.float64)
+  rules.parse(rule)
   if threshold is not None and not 0 <= threshold <= 1:
     raise errors.ConfigError(
       f'threshold {threshold}: give a probability, from 0 to 1'
     )
+  if decision is None and threshold is not None:
+    decision = decision_lib.fixed(threshold)
+  patient = np.asarray(images['patient_id'])
+  label = np.asarray(images['label']).astype(np.int64)
+  probability = scored_sets.probabilities(images, clip)
   columns = {
     name: np.asarray(images[name])
     for name in (*subgroups.OF_BREASTS, *subgroups.OF_IMAGES)
     if name in images
   }
-  breasts = aggregate_lib.breasts(
-    images['prediction_id'],
-    patient,
+  breasts, fitted = scored_sets.breasts(
+    images,
     probability,
-    label,
+    columns,
     how=aggregate,
-    extra={x: y for x, y in columns.items() if x in subgroups.OF_BREASTS},
+    learned=learned,
+    seed=seed,
   )
-  known = breasts['label'] != schema.MISSING
-  breasts = {name: column[known] for name, column in breasts.items()}
   seen = label != schema.MISSING
   resamples = None
   if bootstrap and seen.any():
     resamples = bootstrap_lib.Resamples(patient[seen], n=bootstrap, seed=seed)
-  of_breasts = breasts['label'], breasts['cancer'], breasts['patient_id']
-  of_images = label[seen], probability[seen], patient[seen]
-  by_breast = _level(*of_breasts, resamples, seed=seed, threshold=threshold)
-  groups = []
-  for name in (x for x in subgroups.OF_BREASTS if x in columns):
-    groups += subgroups.roc_aucs(
-      'breast', name, breasts[name], *of_breasts, resamples
+  levels, sections = {}, {}
+  known = breasts['label'] != schema.MISSING
+  breasts = {name: column[known] for name, column in breasts.items()}
+  of_patients = aggregate_lib.patients(
+    breasts['patient_id'], breasts['cancer'], breasts['label']
+  )
+  for name, group in (
+    ('breast', (breasts['label'], breasts['cancer'], breasts['patient_id'])),
+    ('image', (label[seen], probability[seen], patient[seen])),
+    ('patient', [of_patients[x] for x in ('label', 'cancer', 'patient_id')]),
+  ):
+    levels[name] = level_score.figures(
+      *group,
+      resamples,
+      seed=seed,
+      threshold=threshold if name == 'breast' else None,
     )
-  for name in (x for x in subgroups.OF_IMAGES if x in columns):
-    groups += subgroups.roc_aucs(
-      'image', name, columns[name][seen], *of_images, resamples
+    if name == 'patient':
+      continue
+    sites = None
+    if per_site and 'site_id' in columns:
+      sites = (
+        columns['site_id'][seen] if name == 'image' else breasts['site_id']
+      )
+    calibrated, called, section = level_score.decide(
+      *group,
+      resamples if name == 'breast' else None,
+      method=calibration,
+      rule=rule,
+      sites=sites,
+      seed=seed,
+      # A decision for breasts does not fit their single images.
+      given=decision if name == 'breast' else None,
     )
-  operating = by_breast['pf1_best_threshold'] or {}
+    sections[name] = group, calibrated, called, section
+  groups, tests = [], []
+  for name, column, values in (
+    *(('breast', x, breasts.get(x)) for x in subgroups.OF_BREASTS),
+    *(('image', x, columns.get(x)) for x in subgroups.OF_IMAGES),
+  ):
+    if values is None:
+      continue
+    values = values[seen] if name == 'image' else values
+    group, calibrated, called, section = sections[name]
+    groups += subgroups.roc_aucs(
+      name,
+      column,
+      values,
+      *group,
+      resamples,
+      called=called,
+      calibrated=calibrated,
+      whole=level_score.whole(levels[name], section),
+    )
+    tests.append(subgroups.heterogeneous(name, column, values, *group))
+  group, calibrated, called, section = sections['breast']
   return {
-    'breast': by_breast,
-    'image': _level(*of_images, resamples, seed=seed, threshold=None),
+    **levels,
     'subgroups': groups,
+    'heterogeneity': [x for x in tests if x is not None],
     'threshold': {
-      'value': operating.get('threshold'),
+      'value': (levels['breast']['pf1_best_threshold'] or {}).get('threshold'),
       'chosen_on': 'these breasts' if threshold is None else 'other data',
       'rule': 'positive from this probability on',
     },
+    'decision': section,
+    **level_score.of_decision(group, calibrated, called, section, resamples),
+    'learned': None if fitted is None else fitted.to_json(),
     'aggregate': aggregate,
     'bootstrap': {'resamples': bootstrap, 'unit': 'patient', 'level': 0.95},
   }
@@ -107,6 +199,7 @@ def score_target(
   bootstrap: int = 2_000,
   seed: int = 0,
   threshold: float | None = None,
+  **options,
 ) -> dict:
   """Figures of whatever a target speaks of: cancer, classes, or both.
 
@@ -118,6 +211,7 @@ def score_target(
     bootstrap: resamples.
     seed: of them.
     threshold: chosen on other data, or None.
+    options: the other arguments of `score`.
 
   Returns:
     What `score` returns, and `class_score.score_classes` under 'classes'.
@@ -138,6 +232,7 @@ def score_target(
       bootstrap=bootstrap,
       seed=seed,
       threshold=threshold,
+      **options,
     )
   if schema.TARGETS[target] > 1:
     found['classes'] = class_score.score_classes(
@@ -158,7 +253,8 @@ def breast_scores(
   Args:
     columns: prediction_id, patient_id and cancer, (N,) each.
     probability: (N,) of the images.
-    how: images to a breast, mean or max.
+    how: images to a breast, as in `aggregate.breasts`; in place of `learned`,
+      which this quick look cannot fit, it takes the mean.
 
   Returns:
     Floats; the AUC is NaN where a class is missing.
@@ -168,7 +264,8 @@ def breast_scores(
     columns['patient_id'],
     probability,
     columns['cancer'],
-    how=how,
+    how='mean' if how == 'learned' else how,
+    views=columns['view'] if how == 'view_max' else None,
   )
   known = breasts['label'] != schema.MISSING
   label, cancer = breasts['label'][known], breasts['cancer'][known]
@@ -214,66 +311,3 @@ def _shown(figure: Mapping | None) -> str:
   if figure['low'] is not None:
     shown += f'  (95 % interval {figure["low"]:.4f} to {figure["high"]:.4f})'
   return shown
-
-
-def _level(
-  labels, probabilities, patients, resamples, *, seed, threshold
-) -> dict:
-  """The figures of one level, breasts or images."""
-  n, positives = len(labels), int(labels.sum())
-  prevalence = positives / n if n else float('nan')
-  level = {
-    'n': n,
-    'positives': positives,
-    'patients': len(np.unique(patients)),
-    'prevalence': bootstrap_lib.number(prevalence),
-    # What answering 1 everywhere scores: the floor that pF1 starts from.
-    'pf1_all_ones': bootstrap_lib.number(2 * prevalence / (1 + prevalence)),
-  }
-  if threshold is None:
-    called, applied = thresholds.cross_fit(
-      labels, probabilities, patients, seed
-    )
-    for_others, _ = metrics.best_threshold(labels, probabilities)
-    chosen_on = CROSS_FITTED
-  else:
-    called, applied = probabilities >= threshold, [threshold]
-    for_others, chosen_on = threshold, GIVEN
-  samples = {}
-  if resamples is not None and n:
-    samples = bootstrap_lib.binary(
-      labels, probabilities, patients, resamples, predicted=called
-    )
-  of_both = {
-    'roc_auc': metrics.roc_auc,
-    'sensitivity_at_90_specificity': metrics.sensitivity_at_specificity,
-    'specificity_at_90_sensitivity': metrics.specificity_at_sensitivity,
-  }
-  of_positives = {
-    'average_precision': metrics.average_precision,
-    'pf1': metrics.pf1,
-  }
-  of_any = {
-    'brier': metrics.brier,
-    'log_loss': metrics.log_loss,
-    'ece': metrics.expected_calibration_error,
-  }
-  for name, figure in {**of_both, **of_positives, **of_any}.items():
-    # By definition some are 0 without positives, which would look measured.
-    defined = n > 0 if name in of_any else positives > 0
-    level[name] = (
-      bootstrap_lib.figure(figure(labels, probabilities), samples.get(name))
-      if defined
-      else None
-    )
-    if level[name] is not None and level[name]['value'] is None:
-      level[name] = None
-  level['pf1_best_threshold'] = None
-  if positives:
-    level['pf1_best_threshold'] = {
-      **bootstrap_lib.figure(metrics.pf1(labels, called), samples.get('f1')),
-      'threshold': bootstrap_lib.number(for_others),
-      'applied': [bootstrap_lib.number(value) for value in applied],
-      'chosen_on': chosen_on,
-    }
-  return level

@@ -32,6 +32,59 @@ def test_any_number_of_images_equals_a_loop():
     assert (found['label'] == -1).all()
 
 
+def test_noisy_or_and_view_max_equal_a_loop_with_duplicates_and_missing_views():
+  rng = np.random.default_rng(1)
+  n = 400
+  patient = rng.integers(0, 50, n)
+  names = np.array([f'{x}_{"LR"[i % 2]}' for i, x in enumerate(patient)])
+  views = rng.choice(['CC', 'MLO', 'ML', ''], n)
+  values = rng.random(n)
+  values[:3] = 0.0, 1.0, 1.0
+  either = aggregate.breasts(names, patient, values, how='noisy_or')
+  by_view = aggregate.breasts(
+    names, patient, values, how='view_max', views=views
+  )
+  for k, name in enumerate(dict.fromkeys(names)):
+    rows = names == name
+    assert either['cancer'][k] == pytest.approx(
+      1 - np.prod(1 - values[rows]), abs=1e-12
+    )
+    means = [values[rows & (views == v)].mean() for v in set(views[rows])]
+    assert by_view['cancer'][k] == pytest.approx(max(means), abs=1e-12)
+
+
+def test_a_patient_is_positive_by_one_breast_and_negative_by_all():
+  found = aggregate.patients(
+    [7, 8, 7, 9, 9, 6],
+    [0.2, 0.5, 0.6, 0.1, 0.3, 0.4],
+    [0, 0, 1, 0, -1, -1],
+  )
+  assert found['patient_id'].tolist() == [7, 8, 9, 6]
+  assert found['cancer'].tolist() == [0.6, 0.5, 0.3, 0.4]
+  assert found['label'].tolist() == [1, 0, -1, -1]
+  assert found['n_breasts'].tolist() == [2, 1, 2, 1]
+  either = aggregate.patients([7, 7], [0.5, 0.5], how='noisy_or')
+  assert either['cancer'][0] == pytest.approx(0.75)
+
+
+def test_unusable_patients_are_named():
+  with pytest.raises(errors.DataError, match='patient_id 7: the prob'):
+    aggregate.patients([7], [np.nan])
+  with pytest.raises(errors.DataError, match='shape'):
+    aggregate.patients([7], [0.1, 0.2])
+  with pytest.raises(errors.ConfigError, match="'view_max'"):
+    aggregate.patients([7], [0.1], how='view_max')
+
+
+def test_what_a_way_needs_is_asked_for():
+  with pytest.raises(errors.ConfigError, match='needs the view'):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, how='view_max')
+  with pytest.raises(errors.ConfigError, match='needs a fitted one'):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, how='learned')
+  with pytest.raises(errors.DataError, match='views has shape'):
+    aggregate.breasts(NAMES, PATIENTS, VALUES, how='view_max', views=['CC'])
+
+
 def test_unknown_labels_give_way_to_known_ones():
   found = aggregate.breasts(
     ['a', 'a', 'b', 'c', 'c'], [1] * 5, [0.5] * 5, [-1, 1, -1, 0, -1]

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from rsna_jax import bootstrap, errors, metrics, multiclass
+from rsna_jax import bootstrap, curves, errors, metrics, multiclass
 
 
 def example(n=400, patients=120, seed=0):
@@ -32,7 +32,15 @@ def test_each_resample_equals_the_figures_of_the_rows_it_stands_for():
     'brier': metrics.brier,
     'log_loss': metrics.log_loss,
     'ece': metrics.expected_calibration_error,
+    'sensitivity_at_10_recall_rate': curves.sensitivity_at_recall_rate,
+    'partial_auc_10': curves.partial_auc,
+    'calibration_in_the_large': lambda y, q: y.mean() - q.mean(),
     'f1': lambda y, q: metrics.f1_at(y, q, 0.6),
+    'sensitivity': lambda y, q: (q >= 0.6)[y == 1].mean(),
+    'specificity': lambda y, q: (q < 0.6)[y == 0].mean(),
+    'ppv': lambda y, q: y[q >= 0.6].mean(),
+    'npv': lambda y, q: 1 - y[q < 0.6].mean(),
+    'recall_rate': lambda y, q: (q >= 0.6).mean(),
   }
   assert set(found) == set(expected)
   for k in range(len(resamples)):
@@ -54,9 +62,20 @@ def test_each_resample_of_classes_equals_the_rows_it_stands_for():
     matrix = multiclass.confusion(labels[rows], called[rows], 4)
     assert found['accuracy'][k] == pytest.approx(multiclass.accuracy(matrix))
     assert found['macro_f1'][k] == pytest.approx(multiclass.macro_f1(matrix))
-    assert found['quadratic_kappa'][k] == pytest.approx(
-      multiclass.quadratic_kappa(matrix)
-    )
+    for name, value in multiclass.figures(matrix).items():
+      np.testing.assert_allclose(found[name][k], value, atol=1e-12)
+
+
+def test_totals_are_those_of_the_rows_each_resample_stands_for():
+  labels, p, patient = example()
+  resamples = bootstrap.Resamples(patient, n=6, seed=0)
+  columns = np.stack([labels, p], axis=1)
+  found = bootstrap.totals(columns, patient, resamples)
+  counts = bootstrap.totals(columns, patient, resamples, np.float32)
+  for k in range(6):
+    rows = rows_of(resamples, k, patient)
+    np.testing.assert_allclose(found[k], columns[rows].sum(axis=0), rtol=1e-13)
+  np.testing.assert_array_equal(counts[:, 0], found[:, 0])
 
 
 def test_a_resample_draws_as_many_patients_as_there_are():

@@ -40,22 +40,42 @@ def test_figures_equal_scikit_learn(classes):
       ),
       atol=EXACT,
     )
+    for power, weights in ((0, None), (1, 'linear')):
+      np.testing.assert_allclose(
+        multiclass.kappa(matrix, power),
+        sk.cohen_kappa_score(
+          labels, predicted, labels=np.arange(classes), weights=weights
+        ),
+        atol=EXACT,
+      )
+    half = classes // 2
+    np.testing.assert_allclose(
+      multiclass.dense_kappa(matrix),
+      sk.cohen_kappa_score(labels >= half, predicted >= half),
+      atol=EXACT,
+    )
+    assert multiclass.ordinal_mae(matrix) == pytest.approx(
+      sk.mean_absolute_error(labels, predicted), abs=EXACT
+    )
+    found = multiclass.recalls(matrix)
+    true = np.unique(labels)
+    np.testing.assert_allclose(
+      found[true],
+      sk.recall_score(labels, predicted, labels=true, average=None),
+      atol=EXACT,
+    )
+    assert np.isnan(np.delete(found, true)).all()
 
 
 def test_a_stack_of_matrices_gives_a_stack_of_figures():
   rng = np.random.default_rng(0)
   stack = rng.integers(0, 9, (5, 4, 4))
-  for figure in (
-    multiclass.accuracy,
-    multiclass.macro_f1,
-    multiclass.quadratic_kappa,
-  ):
-    one_by_one = [float(figure(matrix)) for matrix in stack]
-    np.testing.assert_allclose(figure(stack), one_by_one, atol=EXACT)
+  for name, found in multiclass.figures(stack).items():
+    one_by_one = [multiclass.figures(matrix)[name] for matrix in stack]
+    np.testing.assert_allclose(found, one_by_one, atol=EXACT)
 
 
 def test_figures_of_nothing_are_nan():
   empty = multiclass.confusion([], [], 4)
-  assert np.isnan(multiclass.accuracy(empty))
-  assert np.isnan(multiclass.macro_f1(empty))
-  assert np.isnan(multiclass.quadratic_kappa(empty))
+  for name, value in multiclass.figures(empty).items():
+    assert np.isnan(value).all(), name

@@ -247,7 +247,25 @@ def test_classes_equal_scikit_learn_and_density_is_read_off_eight():
   assert found['quadratic_kappa']['value'] == pytest.approx(
     sk.cohen_kappa_score(labels[known] // 2, density, weights='quadratic')
   )
-  for name in ('accuracy', 'macro_f1', 'quadratic_kappa'):
+  true = labels[known] // 2
+  assert found['linear_kappa']['value'] == pytest.approx(
+    sk.cohen_kappa_score(true, density, weights='linear')
+  )
+  assert found['dense_kappa']['value'] == pytest.approx(
+    sk.cohen_kappa_score(true >= 2, density >= 2)
+  )
+  assert found['ordinal_mae']['value'] == pytest.approx(
+    sk.mean_absolute_error(true, density)
+  )
+  assert found['density_accuracy']['value'] == pytest.approx(
+    sk.accuracy_score(true, density)
+  )
+  assert (
+    found['density_confusion'] == sk.confusion_matrix(true, density).tolist()
+  )
+  for one in [*found['recall_intervals'], *found['density_recall']]:
+    assert one['low'] <= one['value'] <= one['high']
+  for name in ('accuracy', 'macro_f1', 'quadratic_kappa', 'dense_kappa'):
     assert found[name]['low'] < found[name]['value'] < found[name]['high']
   np.testing.assert_allclose(
     found['recall'], sk.recall_score(labels[known], called, average=None)
@@ -255,6 +273,13 @@ def test_classes_equal_scikit_learn_and_density_is_read_off_eight():
   assert (
     found['confusion'] == sk.confusion_matrix(labels[known], called).tolist()
   )
+
+
+def test_classes_refuse_nan():
+  with pytest.raises(errors.DataError, match='1 images have a probability'):
+    class_score.score_classes(
+      [0, 1], [[np.nan, 0, 0, 0], [1, 0, 0, 0]], [1, 2], bootstrap=0
+    )
 
 
 def test_each_target_gets_the_sections_that_it_speaks_of():
@@ -283,7 +308,8 @@ def test_quick_scores_are_those_of_the_breasts():
   images = example()
   found = score.breast_scores(images, images['probability'], how='mean')
   whole = score.score(images, bootstrap=0)['breast']
-  assert found == {name: whole[name]['value'] for name in found}
+  for name, value in found.items():
+    assert value == pytest.approx(whole[name]['value'], abs=1e-12)
   assert set(found) == {'roc_auc', 'average_precision', 'pf1'}
 
 
