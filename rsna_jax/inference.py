@@ -1,20 +1,24 @@
 """A trained run as a function: files in, predictions out."""
 
 import dataclasses
+import functools
 import os
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
-from rsna_jax import errors, evaluate, results, schema, steps
+from rsna_jax import errors, evaluate, results, schema, steps, tta
 from rsna_jax import run as run_lib
 from rsna_jax.data import cells, decode, table
 
 # Batches are padded to these sizes, so that few programs are compiled.
 _BATCH_SIZES = (1, 4, 16)
+# One cache for all models, so that the folds of an ensemble compile once.
+_PREDICT = jax.jit(tta.predict_step, static_argnames=('model', 'names'))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,20 +51,27 @@ class Prepared:
   pixels: np.ndarray | None
   box: tuple[float, float, float, float] | None
   attributes: dict
+  # As the further specs of an ensemble want it, in their order.
+  others: tuple[np.ndarray, ...] = ()
 
 
 def load_model(
   workdir: str | os.PathLike, *, which: str | None = None
 ) -> 'Model':
-  """Loads a run directory.
+  """Loads a run directory, or a folder of several as an ensemble.
 
   Args:
-    workdir: the run directory.
+    workdir: the run directory, what `rsna-jax crossvalidate` wrote, or a folder
+      with an ensemble.json; see `ensemble.load`.
     which: the checkpoint: best | latest; None: config.eval.checkpoint.
 
   Raises:
     errors.RunError: it is not a run, or has no usable checkpoint.
   """
+  from rsna_jax import ensemble  # whose models are of this module
+
+  if ensemble.is_ensemble(workdir):
+    return ensemble.load(workdir, which=which)
   return Model(run_lib.load(workdir), which)
 
 
@@ -96,9 +107,32 @@ class Model:
     model = evaluate.create_model(self.config)
     one = dataclasses.replace(run, config=self.config)
     self._state, self.step = evaluate.restore(one, which)
-    self._predict = jax.jit(
-      lambda state, batch: steps.predict_step(state, batch, model=model)
-    )
+    views = tuple(self.config.eval.tta)
+    self._predict = functools.partial(_PREDICT, model=model, names=views)
+
+  @property
+  def specs(self) -> tuple:
+    """The different specs of the pixels that it wants; an ensemble has more."""
+    return () if self.spec is None else (self.spec,)
+
+  def prepare(self, source: str | os.PathLike | bytes, name: str) -> Prepared:
+    """Decodes and standardises one file, as `prepare`."""
+    return prepare(source, self.spec, name)
+
+  def network(self) -> tuple[nn.Module, dict]:
+    """The network that computes in float32, and the variables it predicts by.
+
+    Raises:
+      errors.RunError: it sees no pixels, or is more than one network.
+    """
+    if self.spec is None:
+      raise errors.RunError(
+        f'model.name={self.config.model.name}: it sees no pixels, so there is '
+        'nothing to explain; name the run of a model of images'
+      )
+    c = self.config.copy_and_resolve_references()
+    c.train.dtype = 'float32'
+    return evaluate.create_model(c), steps.variables(self._state)
 
   def predict(
     self,
@@ -135,7 +169,7 @@ class Model:
           f'metadata of {name}: {", ".join(sorted(unknown))}: choose from '
           + ', '.join(schema.METADATA_COLUMNS)
         )
-      one = prepare(source, self.spec, name)
+      one = self.prepare(source, name)
       one.attributes.update(
         {k: v for k, v in (extra or {}).items() if v is not None}
       )
@@ -163,9 +197,17 @@ class Model:
       for i, one in enumerate(found)
     ]
 
+  def metadata(self, found: Sequence[Prepared]) -> np.ndarray:
+    """(N, M) float32 metadata of prepared images.
+
+    Raises:
+      errors.InputError: a value is not one that its column may have.
+    """
+    return self.encoder.encode(_table([one.attributes for one in found]))
+
   def logits(self, found: Sequence[Prepared]) -> np.ndarray:
     """(N, K) float32 logits of prepared images."""
-    meta = self.encoder.encode(_table([one.attributes for one in found]))
+    meta = self.metadata(found)
     logits = []
     for start in range(0, len(found), _BATCH_SIZES[-1]):
       part = found[start : start + _BATCH_SIZES[-1]]

@@ -33,8 +33,13 @@ _FREE = (
   'train.log_every',
   'train.keep',
   'eval.batch_size',
+  'eval.average',
   'eval.bootstrap',
+  'eval.calibration',
   'eval.checkpoint',
+  'eval.per_site',
+  'eval.reject_below',
+  'eval.rule',
 )
 _PACKAGES = (
   'rsna_jax',

@@ -96,4 +96,6 @@ def _picture(
   mask = grey.padding_mask(found, stored)
   if mask is not None:
     values[mask] = 0
-  return np.rint(resize.area(values, size) * 255).astype(np.uint8)
+  # Sample i of a level stands at the centre of pixel 2 ** level * i.
+  edges = tuple((u - 0.5) / 2**level + 0.5 for u in (0, 0, rows, cols))
+  return np.rint(resize.area(values, size, edges) * 255).astype(np.uint8)
