@@ -26,7 +26,7 @@ setuptools.setup(
   python_requires='>=3.11',
   packages=setuptools.find_packages(include=['rsna_jax', 'rsna_jax.*']),
   package_data={
-    'rsna_jax': ['py.typed', 'report/*.html'],
+    'rsna_jax': ['py.typed', 'report/*.html', 'report/*.json'],
     'rsna_jax.data.rsna_mammography': ['*.md', '*.bib', '*.txt', '*.tsv'],
     'rsna_jax.data.mammography_folders': ['*.md', '*.bib', '*.txt', '*.tsv'],
   },

@@ -150,17 +150,75 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
   verb.set_defaults(run=_audit)
 
-  verb = _verb(verbs, 'evaluate', 'judge a run on a split, with intervals')
-  verb.add_argument('--workdir', required=True)
+  verb = _verb(
+    verbs, 'evaluate', 'judge a run on a split, or predictions of any model'
+  )
+  judged = verb.add_mutually_exclusive_group(required=True)
+  judged.add_argument('--workdir', help='of a run')
+  judged.add_argument(
+    '--predictions',
+    metavar='CSV',
+    help='image_id,cancer or prediction_id,cancer, whoever made them',
+  )
   verb.add_argument('--data-dir', help='default: as the run was trained on')
   verb.add_argument(
     '--split',
-    default='validation',
-    help='train | validation | test (of data.split=public, site, machine) | '
-    'all (of other data) | submission (without labels)',
+    help='of a run: train | validation (default) | test (of data.split=public, '
+    'site, machine) | all (of other data) | submission (without labels)',
   )
   _checkpoint_option(verb)
+  given = verb.add_argument_group('of --predictions')
+  given.add_argument('--labels', metavar='CSV', help='train.csv')
+  given.add_argument(
+    '--out', help='folder; default: NAME_evaluation beside NAME.csv'
+  )
+  given.add_argument(
+    '--aggregate',
+    help='images to a breast: mean (default), max, noisy_or, view_max, learned',
+  )
+  given.add_argument(
+    '--calibration',
+    help='out of fold: none (default), temperature, platt, beta, isotonic',
+  )
+  given.add_argument(
+    '--rule',
+    help='of the threshold, out of fold: best_f1 (default), pf1, '
+    'recall_rate=R, sensitivity=S, specificity=S',
+  )
+  given.add_argument(
+    '--threshold', type=float, help='of the probability, from other data'
+  )
+  given.add_argument('--per-site', action='store_true', default=None)
+  given.add_argument('--bootstrap', type=_not_negative, metavar='N')
+  given.add_argument(
+    '--subset',
+    action='store_true',
+    default=None,
+    help='judge the rows that both files have',
+  )
+  given.add_argument(
+    '--clip',
+    action='store_true',
+    default=None,
+    help='probabilities below 0 are 0, above 1 are 1',
+  )
   verb.set_defaults(run=_evaluate)
+
+  verb = _verb(verbs, 'compare', 'hold runs or predictions against each other')
+  verb.add_argument(
+    'sources',
+    nargs='+',
+    metavar='W',
+    help='run directories, folders of crossvalidate, or predictions.csv files',
+  )
+  verb.add_argument('--split', default='validation', help='of the runs')
+  verb.add_argument('--labels', metavar='CSV', help='train.csv')
+  verb.add_argument('--out', default='comparison', help='folder to write')
+  verb.add_argument('--bootstrap', type=_not_negative, default=2_000)
+  verb.add_argument(
+    '--subset', action='store_true', help='judge the breasts that all have'
+  )
+  verb.set_defaults(run=_compare)
 
   verb = _verb(
     verbs,
@@ -179,8 +237,34 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--out', required=True, help='folder for the answers')
   verb.add_argument('--bad-files', choices=('stop', 'skip'), default='stop')
   verb.add_argument('--workers', type=_count, default=None)
+  verb.add_argument(
+    '--form',
+    choices=('raw', 'calibrated', 'thresholded'),
+    default='raw',
+    help='of submission.csv; the latter two by what evaluate has chosen',
+  )
   _checkpoint_option(verb)
   verb.set_defaults(run=_predict)
+
+  verb = _verb(verbs, 'explain', 'show where in an image an answer comes from')
+  verb.add_argument('inputs', nargs='*', metavar='IMAGE')
+  verb.add_argument('--workdir', required=True)
+  verb.add_argument('--out', required=True, help='folder for the pictures')
+  verb.add_argument(
+    '--method',
+    choices=('grad-cam', 'hirescam', 'integrated-gradients', 'occlusion'),
+    help='default: hirescam; of the pointing game: all',
+  )
+  verb.add_argument('--target', help='a class, as in cancer or density_B')
+  verb.add_argument(
+    '--pointing-game',
+    metavar='SRC',
+    help='a phantom, whose lesions are known: how often is the peak on one?',
+  )
+  verb.add_argument('--limit', type=_count, help='images of the pointing game')
+  verb.add_argument('--workers', type=_count, default=os.cpu_count())
+  _checkpoint_option(verb)
+  verb.set_defaults(run=_explain)
 
   verb = _verb(verbs, 'doctor', 'say what is installed and what would run')
   verb.set_defaults(run=_doctor)
@@ -200,6 +284,12 @@ def _checkpoint_option(verb) -> None:
 def _count(text: str) -> int:
   if not text.isdecimal() or int(text) < 1:
     raise argparse.ArgumentTypeError(f'{text!r}: a whole number, at least 1')
+  return int(text)
+
+
+def _not_negative(text: str) -> int:
+  if not text.isdecimal():
+    raise argparse.ArgumentTypeError(f'{text!r}: a whole number, 0 for none')
   return int(text)
 
 
@@ -313,16 +403,70 @@ def _audit(options) -> None:
   print(f'in {options.out}: audit.html, audit.json, contact_sheet_N.png')
 
 
+_OF_RUNS = ('data_dir', 'split', 'checkpoint')
+_OF_PREDICTIONS = (
+  'labels',
+  'out',
+  'aggregate',
+  'calibration',
+  'rule',
+  'threshold',
+  'per_site',
+  'bootstrap',
+  'subset',
+  'clip',
+)
+
+
 def _evaluate(options) -> None:
+  given = {
+    name: getattr(options, name)
+    for name in (*_OF_RUNS, *_OF_PREDICTIONS)
+    if getattr(options, name) is not None
+  }
+  one, others = '--workdir', _OF_PREDICTIONS
+  if options.predictions:
+    one, others = '--predictions', _OF_RUNS
+  for name in others:
+    if name in given:
+      raise errors.ConfigError(
+        f'rsna-jax evaluate: --{name.replace("_", "-")} does not go with {one}'
+        + ('; set config.eval before the training' * (one == '--workdir'))
+      )
+  if options.predictions:
+    from rsna_jax import foreign
+
+    if 'labels' not in given:
+      raise errors.ConfigError(
+        'rsna-jax evaluate: --predictions needs --labels train.csv'
+      )
+    labels = given.pop('labels')
+    print(foreign.text(foreign.evaluate(options.predictions, labels, **given)))
+    return
   from rsna_jax import evaluate
 
   result = evaluate.evaluate(
     options.workdir,
     data_dir=options.data_dir,
-    split=options.split,
+    split=options.split or 'validation',
     which=options.checkpoint,
   )
   print(evaluate.summary(result))
+
+
+def _compare(options) -> None:
+  from rsna_jax import compare, compare_text
+
+  found = compare.compare(
+    options.sources,
+    split=options.split,
+    labels=options.labels,
+    out=options.out,
+    subset=options.subset,
+    resamples=options.bootstrap,
+  )
+  print(compare_text.text(found))
+  print(f'written to {options.out}')
 
 
 def _crossvalidate(options) -> None:
@@ -344,6 +488,7 @@ def _predict(options) -> int:
     bad_files=options.bad_files,
     workers=options.workers,
     which=options.checkpoint,
+    form=options.form,
   )
   print(f'{outcome.predicted} image(s) predicted, in {outcome.folder}')
   if outcome.skipped:
@@ -352,11 +497,47 @@ def _predict(options) -> int:
       f'{outcome.folder / "skipped.csv"}'
     )
   if outcome.submission:
-    print(f'submission: {outcome.submission}')
+    print(f'submission: {outcome.submission} ({options.form})')
+  if outcome.expected:
+    print(outcome.expected)
   if outcome.note:
     print(outcome.note)
   print('Research use only, not a medical device.')
   return 0
+
+
+def _explain(options) -> None:
+  from rsna_jax import explain, explain_files, pointing
+
+  if bool(options.inputs) == bool(options.pointing_game):
+    raise errors.ConfigError(
+      'rsna-jax explain: name images, or a phantom with --pointing-game SRC'
+    )
+  if options.pointing_game:
+    pointing.play(
+      options.workdir,
+      options.pointing_game,
+      options.out,
+      methods=[options.method] if options.method else explain.METHODS,
+      limit=options.limit,
+      which=options.checkpoint,
+      workers=options.workers,
+    )
+    return
+  for folder, one in explain_files.explain_files(
+    options.workdir,
+    options.inputs,
+    options.out,
+    method=options.method or 'hirescam',
+    target=options.target,
+    which=options.checkpoint,
+    workers=options.workers,
+  ):
+    where = 'nowhere'
+    if one.peak is not None:
+      where = f'most at x={one.peak[0]:.0f}, y={one.peak[1]:.0f}'
+    print(f'{folder}: {one.target} {one.probability:.3f}, {where}')
+  print('Research use only, not a medical device.')
 
 
 def _doctor(unused_options) -> int:

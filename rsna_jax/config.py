@@ -110,6 +110,7 @@ def default() -> ml_collections.ConfigDict:
   c.eval.bootstrap = 2_000  # resamples of patients behind each interval
   c.eval.tta = ()  # views averaged: flip_vertical, shift, scale, intensity
   c.eval.average = 'logit'  # of an ensemble's models: logit | probability
+  c.eval.worst = 12  # pictures of errors in the report; 0: none
   c.eval.reject_below = 0.0  # an ensemble's first model answers alone below it
   return c.lock()
 
@@ -152,6 +153,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('eval.calibration', CALIBRATIONS)
   one_of('eval.checkpoint', CHECKPOINTS)
   one_of('eval.average', AVERAGES)
+  check('eval.worst', c.eval.worst >= 0, 'at least 0')
   check('eval.reject_below', 0 <= c.eval.reject_below < 1, 'from 0 to below 1')
   views = set(c.eval.tta)
   check(

@@ -16,6 +16,7 @@ from rsna_jax import (
   errors,
   files,
   pooling,
+  reporting,
   results,
   run,
   score,
@@ -121,8 +122,27 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
     files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
   columns = {name: np.array([row[name] for row in found]) for name in found[0]}
   files.write_text(folder / 'predictions.csv', results.csv_text(columns))
+  metrics['leaks'] = reporting.check_leaks(
+    c,
+    data,
+    rows,
+    'out_of_fold',
+    breasts,
+    folds=np.array([int(row['fold']) for row in found]),
+  )
   results.write_report(
-    c, folder, table, metrics, breasts=breasts, environment=run.environment()
+    c,
+    folder,
+    table,
+    metrics,
+    breasts=breasts,
+    environment=run.environment(),
+    workdir=workdir,
+    data=data,
+    rows=rows,
+    probability=np.array([float(row['cancer']) for row in found])
+    if breasts
+    else None,
   )
   print(f'folds {", ".join(map(str, wanted))} together:')
   print(score.text(metrics))

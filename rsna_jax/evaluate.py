@@ -17,16 +17,19 @@ from rsna_jax import (
   aggregate,
   checkpoint,
   division,
+  error_maps,
   errors,
   losses,
   models,
   optim,
   parallel,
   pooling,
+  reporting,
   results,
   schema,
   score,
   steps,
+  tta,
 )
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
@@ -70,7 +73,9 @@ class Predictor:
     self._encoder = encoder
     self._mesh = parallel.make_mesh()
     self._step = parallel.wrap_predict(
-      functools.partial(steps.predict_step, model=create_model(c)),
+      functools.partial(
+        tta.predict_step, model=create_model(c), names=tuple(c.eval.tta)
+      ),
       c.parallel.mode,
       self._mesh,
     )
@@ -149,7 +154,15 @@ def evaluate(
   state, step = restore(run, which)
   logits = Predictor(c, run.encoder)(state, data, rows)
   return judge(
-    c, run.workdir, data, rows, logits, split=split, step=step, write=write
+    c,
+    run.workdir,
+    data,
+    rows,
+    logits,
+    split=split,
+    step=step,
+    write=write,
+    explain=error_maps.explainer(c, run.encoder, state, data),
   )
 
 
@@ -226,8 +239,13 @@ def judge(
   split: str,
   step: int,
   write: bool = True,
+  explain: reporting.Explain | None = None,
 ) -> Evaluation:
-  """Metrics of finished predictions, and their files."""
+  """Metrics of finished predictions, and their files.
+
+  `explain` gives the maps of the report's worst errors, as
+  `error_maps.explainer` makes it.
+  """
   table = data.table.take(rows)
   target = c.data.target
   probability = schema.cancer_probability(logits, target)
@@ -268,10 +286,23 @@ def judge(
       learned=learned,
     )
     breasts = results.judged(table.columns, breasts, chosen)
+  if metrics:
+    metrics['leaks'] = reporting.check_leaks(c, data, rows, split, breasts)
   folder = None
   if write and jax.process_index() == 0:
     folder = workdir / 'eval' / split
-    results.write(c, workdir, split, table, predictions, breasts, metrics)
+    results.write(
+      c,
+      workdir,
+      split,
+      table,
+      predictions,
+      breasts,
+      metrics,
+      data=data,
+      rows=rows,
+      explain=explain,
+    )
   return Evaluation(
     split=split,
     step=step,

@@ -20,7 +20,7 @@ from rsna_jax import (
   results,
   submission,
 )
-from rsna_jax.data import decode, sandbox, table
+from rsna_jax.data import sandbox, shown, table
 
 _LOG = logging.getLogger('rsna_jax')
 _CSV_NAMES = ('test.csv', 'train.csv')
@@ -53,6 +53,7 @@ class Outcome:
     skipped: (file, reason) of those that were left out.
     submission: the submission's path, or None with why not in `note`.
     note: one line, or the empty string.
+    expected: the pF1 that each form of the submission may expect, in words.
   """
 
   folder: pathlib.Path
@@ -60,6 +61,7 @@ class Outcome:
   skipped: list[tuple[str, str]]
   submission: pathlib.Path | None
   note: str
+  expected: str = ''
 
 
 def predict_files(
@@ -71,6 +73,7 @@ def predict_files(
   bad_files: str = 'stop',
   workers: int | None = None,
   which: str | None = None,
+  form: str = 'raw',
 ) -> Outcome:
   """Predicts images and writes predictions.csv, breasts.csv, submission.csv.
 
@@ -84,17 +87,20 @@ def predict_files(
       the command before anything is written.
     workers: processes that decode; None: one a core.
     which: the checkpoint: best | latest; None: config.eval.checkpoint.
+    form: of the submission: raw | calibrated | thresholded (0 or 1); the latter
+      two by the calibration and threshold that `evaluate` has stored.
 
   Raises:
     errors.InputError: the run, a file or the CSV is not usable.
   """
   if bad_files not in ('stop', 'skip'):
     raise errors.ConfigError(f'bad files {bad_files!r}: choose stop or skip')
+  submission.check_form(form, results.decision_of(pathlib.Path(workdir)))
   sources, rows = _sources(inputs, csv)
   out = pathlib.Path(out)
   out.mkdir(parents=True, exist_ok=True)  # refused before any work is done
   model = inference.load_model(workdir, which=which)
-  found, skipped = _decode(sources, model.spec, workers, bad_files)
+  found, skipped = _decode(sources, model.specs, workers, bad_files)
   predictions = model.predict_prepared(found)
   columns = _columns(predictions, found)
   for name in ('breasts.csv', 'submission.csv', 'skipped.csv'):
@@ -109,13 +115,21 @@ def predict_files(
     )
   path, note = None, ''
   if 'cancer' in columns:
-    path, note = _breasts(out, columns, rows, model.config.eval.aggregate)
+    path, note = _breasts(
+      out,
+      columns,
+      rows,
+      model.config.eval.aggregate,
+      pathlib.Path(workdir),
+      form,
+    )
   return Outcome(
     folder=out,
     predicted=len(found),
     skipped=skipped,
     submission=path,
     note=note,
+    expected=submission.expectation(workdir) if path else '',
   )
 
 
@@ -169,17 +183,17 @@ def _ids_of(file: pathlib.Path) -> dict:
   return {}
 
 
-def _decode(sources, spec, workers, bad_files):
-  if spec is None:  # a model of metadata alone
+def _decode(sources, specs, workers, bad_files):
+  if not specs:  # a model of metadata alone
     return [
       inference.Prepared(str(source.path), None, None, source.attributes)
       for source in sources
     ], []
-  how = spec.to_json()
+  how = [spec.to_json() for spec in specs]
   items = [(os.fspath(source.path), how) for source in sources]
   found, skipped = {}, []
   workers = min(workers or os.cpu_count() or 1, len(sources))
-  with sandbox.Pool(decode.standard_file, workers) as pool:
+  with sandbox.Pool(shown.standard_files, workers) as pool:
     for i, result in pool.map(items, name=lambda item: item[0]):
       source = sources[i]
       if isinstance(result, errors.InputError):
@@ -194,9 +208,10 @@ def _decode(sources, spec, workers, bad_files):
         known = {k: v for k, v in source.attributes.items() if _given(v)}
         found[i] = inference.Prepared(
           str(source.path),
-          result['pixels'],
+          result['pixels'][0],
           result['box'],
           {**result['attributes'], **known},
+          tuple(result['pixels'][1:]),
         )
   if not found:
     raise errors.DataError(
@@ -231,23 +246,36 @@ def _columns(predictions, found) -> dict[str, np.ndarray]:
   return columns
 
 
-def _breasts(out, columns, rows, how):
+def _breasts(out, columns, rows, how, workdir, form):
   """Writes breasts.csv, and the submission where the rows are of test.csv."""
   known = columns['prediction_id'] != ''
   if known.any():
+    known_columns = {name: values[known] for name, values in columns.items()}
     grouped = aggregate.breasts(
-      columns['prediction_id'][known],
-      columns['patient_id'][known],
-      columns['cancer'][known],
+      known_columns['prediction_id'],
+      known_columns['patient_id'],
+      known_columns['cancer'],
       None,
       how=how,
+      views=known_columns['view'],
+      learned=results.learned_of(workdir),
     )
+    # The site decides only where there is a column of sites.
+    table = known_columns if rows is None else rows.columns
+    grouped = results.judged(table, grouped, results.decision_of(workdir))
     files.write_text(
       out / 'breasts.csv',
       results.csv_text(
         {
           name: grouped[name]
-          for name in ('prediction_id', 'cancer', 'n_images')
+          for name in (
+            'prediction_id',
+            'cancer',
+            'n_images',
+            'calibrated',
+            'called',
+          )
+          if name in grouped
         }
       ),
     )
@@ -262,6 +290,9 @@ def _breasts(out, columns, rows, how):
       f'the first is {lost[0]}'
     )
   submission.write(
-    path, grouped['prediction_id'], grouped['cancer'], expected_ids=expected
+    path,
+    grouped['prediction_id'],
+    grouped[submission.FORMS[form]],
+    expected_ids=expected,
   )
   return path, ''

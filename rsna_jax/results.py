@@ -12,8 +12,16 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rsna_jax import decision, files, pooling, schema, submission, writers
-from rsna_jax.report import html, plots
+from rsna_jax import (
+  decision,
+  files,
+  pooling,
+  reporting,
+  schema,
+  submission,
+  writers,
+)
+from rsna_jax.report import plots
 
 
 def prediction_columns(
@@ -120,8 +128,23 @@ def judged(
   return {**breasts, 'calibrated': calibrated, 'called': called.astype(int)}
 
 
-def write(c, workdir, split, table, predictions, breasts, metrics) -> None:
-  """Writes the files of `eval/<split>/`, and submission.csv where it is one."""
+def write(
+  c,
+  workdir,
+  split,
+  table,
+  predictions,
+  breasts,
+  metrics,
+  *,
+  data=None,
+  rows=None,
+  explain=None,
+) -> None:
+  """Writes the files of `eval/<split>/`, and submission.csv where it is one.
+
+  `data`, `rows` and `explain` are for the report, as in `reporting.write`.
+  """
   folder = workdir / 'eval' / split
   files.write_text(folder / 'predictions.csv', csv_text(predictions))
   if breasts:
@@ -145,40 +168,18 @@ def write(c, workdir, split, table, predictions, breasts, metrics) -> None:
     breasts=breasts,
     history=history,
     environment=_json(workdir / 'environment.json'),
+    workdir=workdir,
+    data=data,
+    rows=rows,
+    probability=predictions.get('cancer'),
+    explain=explain,
   )
 
 
-def write_report(
-  c, folder, table, metrics, *, breasts=None, history=(), environment=None
-) -> None:
-  """Writes metrics.json and report.html into an evaluation's folder."""
+def write_report(c, folder, table, metrics, **more) -> None:
+  """Writes metrics.json, and what `reporting.write` writes, which takes all."""
   files.write_json(folder / 'metrics.json', metrics)
-  html.write_report(
-    folder / 'report.html',
-    title=f'{c.name}: {metrics["split"]}',
-    run={
-      'config': c.to_dict(),
-      'environment': environment or {},
-      'data': data_summary(table, metrics['split']),
-    },
-    metrics=metrics,
-    breasts=breasts or {},
-    history=list(history),
-  )
-
-
-def data_summary(table, split: str) -> dict:
-  """Counts of a split for its report."""
-  cancer = table['cancer'] == 1
-  return {
-    'split': split,
-    'images': len(table),
-    'breasts': len(np.unique(table['prediction_id'])),
-    'patients': len(np.unique(table['patient_id'])),
-    'positive images': int(cancer.sum()),
-    'positive breasts': len(np.unique(table['prediction_id'][cancer])),
-    'positive patients': len(np.unique(table['patient_id'][cancer])),
-  }
+  reporting.write(c, folder, table, metrics, **more)
 
 
 def _json(path: pathlib.Path) -> dict:

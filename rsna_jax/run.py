@@ -40,6 +40,7 @@ _FREE = (
   'eval.per_site',
   'eval.reject_below',
   'eval.rule',
+  'eval.worst',
 )
 _PACKAGES = (
   'rsna_jax',

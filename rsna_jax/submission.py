@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import os
 import pathlib
 
@@ -10,6 +11,10 @@ import numpy as np
 from rsna_jax import errors, files
 
 HEADER = ['prediction_id', 'cancer']
+# Form -> the column of breasts.csv that it submits.
+FORMS = {'raw': 'cancer', 'calibrated': 'calibrated', 'thresholded': 'called'}
+# The splits that choose a calibration and a threshold.
+_CHOOSING = ('validation', 'out_of_fold')
 
 
 class SubmissionError(errors.DataError):
@@ -43,6 +48,69 @@ def write(
     for name, value in zip(names, values, strict=True)
   )
   files.write_text(path, text.getvalue())
+
+
+def check_form(form: str, decision) -> None:
+  """Checks that a form can be made.
+
+  Args:
+    form: a key of `FORMS`.
+    decision: what the run stored (`results.decision_of`), or None.
+
+  Raises:
+    errors.ConfigError: no such form, or nothing to make it with.
+  """
+  if form not in FORMS:
+    raise errors.ConfigError(f'form {form!r}: choose {", ".join(FORMS)}')
+  if form != 'raw' and decision is None:
+    raise errors.ConfigError(
+      f'form {form}: the run has no calibration and threshold: run rsna-jax '
+      'evaluate --workdir on its validation split, or choose raw'
+    )
+
+
+def expectation(workdir: str | os.PathLike) -> str:
+  """One line on the pF1 that each form may expect, or the empty string.
+
+  It is of breasts that the run has not seen, calibrated and called by a
+  decision of other patients; sets with more or fewer cancers score otherwise.
+  """
+  found = None
+  for split in _CHOOSING:
+    path = pathlib.Path(workdir) / 'eval' / split / 'metrics.json'
+    try:
+      found = json.loads(path.read_text('utf-8')).get('expected_pf1')
+      break
+    except (OSError, ValueError, AttributeError):
+      continue
+  known = {
+    form: figure
+    for form, figure in (found or {}).items()
+    if form in FORMS and figure and figure.get('value') is not None
+  }
+  if not known:
+    return ''
+  best = max(known, key=lambda form: known[form]['value'])
+  shown = []
+  for form, figure in known.items():
+    text = f'{form} {figure["value"]:.3f}'
+    if figure.get('low') is not None:
+      text += f' ({figure["low"]:.3f} to {figure["high"]:.3f})'
+    shown.append(text)
+  line = (
+    f'expected pF1 by the {split.replace("_", "-")} breasts: {", ".join(shown)}'
+    f'; expected best: {best}'
+  )
+  # The interval of the best one says whether the others may be as good.
+  low = known[best].get('low')
+  rivals = [
+    form
+    for form, figure in known.items()
+    if form != best and low is not None and (figure.get('high') or 0) >= low
+  ]
+  if rivals:
+    line += f' (its interval overlaps that of {", ".join(rivals)})'
+  return line
 
 
 def check(path: str | os.PathLike, expected_ids=None) -> int:

@@ -108,3 +108,36 @@ def test_a_folder_without_images_is_said(tiny_run, tmp_path):
   (tmp_path / 'empty').mkdir()
   with pytest.raises(errors.DataError, match='empty'):
     predict.predict_files(tiny_run, [tmp_path / 'empty'], tmp_path / 'out')
+
+
+def test_the_forms_of_a_submission_are_the_columns_of_the_breasts(
+  tiny_run, tiny_layout, tmp_path
+):
+  of_form = {}
+  for form in ('raw', 'calibrated', 'thresholded'):
+    out = tmp_path / form
+    done = predict.predict_files(
+      tiny_run, [tiny_layout], out, workers=1, form=form
+    )
+    assert 'expected best: ' in done.expected
+    breasts = {row['prediction_id']: row for row in _rows(out / 'breasts.csv')}
+    column = submission.FORMS[form]
+    of_form[form] = [
+      (row['prediction_id'], float(row['cancer']))
+      for row in _rows(done.submission)
+    ]
+    assert of_form[form] == [
+      (name, float(row[column])) for name, row in breasts.items()
+    ]
+  assert {value for _, value in of_form['thresholded']} <= {0.0, 1.0}
+
+
+def test_a_form_that_cannot_be_made_is_refused_before_any_work(
+  tiny_run, tiny_layout, tmp_path
+):
+  run = tmp_path / 'run'
+  shutil.copytree(tiny_run, run, ignore=shutil.ignore_patterns('eval'))
+  out = tmp_path / 'out'
+  with pytest.raises(errors.ConfigError, match='form calibrated'):
+    predict.predict_files(run, [tiny_layout], out, form='calibrated')
+  assert not out.exists()

@@ -1,9 +1,10 @@
 import csv
+import json
 
 import numpy as np
 import pytest
 
-from rsna_jax import submission
+from rsna_jax import errors, submission
 
 IDS = ['10008_L', '10008_R', '10009_L']
 
@@ -78,3 +79,35 @@ def test_check_of_a_missing_file_and_of_bytes(tmp_path):
   path.write_bytes(b'\xff\xfe\x00')
   with pytest.raises(submission.SubmissionError, match='not a CSV'):
     submission.check(path)
+
+
+def _write_expected(workdir, split, found):
+  folder = workdir / 'eval' / split
+  folder.mkdir(parents=True)
+  (folder / 'metrics.json').write_text(json.dumps({'expected_pf1': found}))
+
+
+def test_the_form_that_may_expect_most_is_named_with_its_interval(tmp_path):
+  figures = {
+    'raw': {'value': 0.1, 'low': 0.08, 'high': 0.12},
+    'calibrated': {'value': 0.4, 'low': 0.34, 'high': 0.46},
+    'thresholded': {'value': 0.5, 'low': 0.44, 'high': 0.56},
+  }
+  assert submission.expectation(tmp_path) == ''
+  _write_expected(tmp_path, 'out_of_fold', figures)
+  said = submission.expectation(tmp_path)
+  assert 'by the out-of-fold breasts' in said
+  assert 'thresholded 0.500 (0.440 to 0.560); expected best: thresholded' in (
+    said
+  )
+  assert said.endswith('overlaps that of calibrated)')
+  _write_expected(tmp_path, 'validation', None)
+  assert submission.expectation(tmp_path) == ''
+
+
+def test_forms_that_nothing_was_chosen_for_are_refused():
+  submission.check_form('raw', None)
+  with pytest.raises(errors.ConfigError, match='rsna-jax evaluate'):
+    submission.check_form('thresholded', None)
+  with pytest.raises(errors.ConfigError, match='choose raw, calibrated'):
+    submission.check_form('best', None)

@@ -6,16 +6,37 @@ dict as metrics.json, so the two cannot disagree.
 
 import base64
 import os
+import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
+import markupsafe
 import numpy as np
 
 from rsna_jax import files, schema
-from rsna_jax.report import plots, tables
+from rsna_jax.report import charts, checklist, decision_tables, tables, texts
 
-DISCLAIMER = 'Research use only, not a medical device.'
+DISCLAIMER = texts.DISCLAIMER
+# Sections of a full page, in order.
+SECTIONS = {
+  'use': 'Intended use',
+  'data': 'Data',
+  'split': 'Split',
+  'leaks': 'Leak checks',
+  'figures': 'Figures',
+  'operating': 'Operating point',
+  'curves': 'Curves',
+  'calibration': 'Calibration',
+  'classes': 'Classes',
+  'subgroups': 'Subgroups',
+  'worst': 'Worst errors',
+  'training': 'Training',
+  'config': 'Configuration',
+  'environment': 'Environment',
+  'limits': 'Limits and harm',
+  'checklists': 'Checklists',
+}
 
 
 def write_report(
@@ -26,32 +47,54 @@ def write_report(
   metrics: Mapping[str, Any],
   breasts: Mapping[str, np.ndarray],
   history: Sequence[Mapping] = (),
-  pictures: Sequence[Mapping] = (),
-) -> None:
-  """Writes the page.
+  worst: Sequence[Mapping] = (),
+) -> list[dict]:
+  """Writes the page, and the answered checklists beside it.
 
   Args:
-    path: of the HTML file.
+    path: of the HTML file; checklist.json goes into the same folder.
     title: names the run and the split.
-    run: 'config' (nested), 'environment' (nested) and 'data' (name -> count).
-    metrics: the content of metrics.json.
-    breasts: (B,) arrays `label` (-1 unknown) and `cancer` (probability); may be
-      empty.
+    run: all optional: 'config' (nested), 'changes' (field -> (default, value)),
+      'environment' (nested), 'data' (of `data_tables.summary`) and 'weights'
+      (name -> hash or text).
+    metrics: the content of metrics.json; its 'leaks', where there, is of
+      `leaks.findings`.
+    breasts: (B,) arrays `label` (-1 unknown), `cancer` (probability) and, where
+      there is one, `calibrated`; may be empty.
     history: records of metrics.jsonl.
-    pictures: dicts of `png` (bytes), `alt` and `caption`.
+    worst: of `worst.pictures`.
+
+  Returns:
+    The checklists, as of `checklist.answer`.
 
   Raises:
-    OSError: the file cannot be written.
+    OSError: a file cannot be written.
   """
-  hint, curves, training = '', [], []
-  try:
-    curves = _curves(metrics, breasts)
-    training = [
-      _picture(svg, tables.title(name), 'Over the training steps')
-      for name, svg in plots.history_curves(history).items()
-    ]
-  except plots.PlotsMissingError as error:
-    hint = str(error)
+  shown = {
+    'data': run.get('data') or {},
+    'leaks': metrics.get('leaks') or {},
+    'figures': tables.figures(metrics),
+    'operating': decision_tables.operating(metrics),
+    'curves': _curves(metrics, breasts),
+    'calibration': decision_tables.calibration(metrics),
+    'classes': tables.classes(metrics.get('classes')),
+    'subgroups': tables.subgroups(metrics.get('subgroups') or []),
+    'worst': [_pictured(one) for one in worst],
+    'training': _training(history),
+    'config': tables.flat(run.get('config') or {}),
+    'environment': tables.flat(run.get('environment') or {})
+    + tables.flat(run.get('weights') or {}),
+    'limits': texts.limits(metrics),
+    'use': texts.USE,
+  }
+  shown['split'] = shown['data'].get('parts')
+  sections = {
+    name: title
+    for name, title in SECTIONS.items()
+    if shown.get(name) or name == 'checklists'
+  }
+  answers = checklist.answer(sections, dict(shown['config']))
+  wanted = [name for name in SECTIONS if name != 'classes']
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('rsna_jax', 'report'),
     autoescape=True,
@@ -62,30 +105,29 @@ def write_report(
   page = environment.get_template('report.html').render(
     title=title,
     disclaimer=DISCLAIMER,
+    sections=sections,
+    lacking=checklist.missing(sections, wanted, SECTIONS),
     metrics=metrics,
-    data=run.get('data') or {},
+    shown=shown,
     cards=tables.cards(metrics),
-    figures=tables.figures(metrics),
-    classes=tables.classes(metrics.get('classes')),
-    subgroups=tables.subgroups(metrics.get('subgroups') or []),
+    levels=[(name, tables.LEVELS[name]) for name in tables.levels(metrics)],
+    delong=tables.interval(_delong(metrics), 3),
+    applied=_applied(metrics),
+    expected=decision_tables.expected_pf1(metrics),
+    heterogeneity=decision_tables.heterogeneity(metrics),
     whole=tables.interval(tables.entry(metrics, 'breast', 'roc_auc'), 3),
-    operating=tables.operating(metrics),
-    curves=curves,
-    training=training,
-    pictures=[
-      {
-        'uri': 'data:image/png;base64,'
-        + base64.b64encode(picture['png']).decode('ascii'),
-        'alt': picture.get('alt', ''),
-        'caption': picture.get('caption', ''),
-      }
-      for picture in pictures
+    reliability=_reliability(metrics),
+    changes=[
+      (name, *(dict(tables.flat({name: x}))[name] for x in pair))
+      for name, pair in (run.get('changes') or {}).items()
     ],
-    hint=hint,
-    config=tables.flat(run.get('config') or {}),
-    environment=tables.flat(run.get('environment') or {}),
+    has_changes='changes' in run,
+    metadata=_metadata(shown['leaks']),
+    checklists=answers,
   )
   files.write_text(path, page)
+  files.write_json(pathlib.Path(path).with_name('checklist.json'), answers)
+  return answers
 
 
 def _curves(metrics: Mapping, breasts: Mapping) -> list[dict]:
@@ -102,39 +144,123 @@ def _curves(metrics: Mapping, breasts: Mapping) -> list[dict]:
   precision = tables.interval(
     tables.entry(metrics, 'breast', 'average_precision'), 3
   )
+  at, _ = decision_tables.point(metrics)
   best = tables.entry(metrics, 'breast', 'pf1_best_threshold') or {}
   applied = [x for x in best.get('applied', []) if x is not None]
+  calibrated, of_which = cancer, 'raw probabilities'
+  if 'calibrated' in breasts:
+    calibrated = np.asarray(breasts['calibrated'], np.float64)[known]
+    of_which = 'calibrated probabilities'
+  on_roc = on_pr = None
+  if {'sensitivity', 'specificity'} <= set(at):
+    on_roc = at['sensitivity'], at['specificity']
+  if {'sensitivity', 'ppv'} <= set(at):
+    on_pr = at['sensitivity'], at['ppv']
   return [
-    _picture(plots.roc(label, cancer), 'ROC', f'Area {auc}'),
     _picture(
-      plots.precision_recall(label, cancer),
+      charts.roc(label, cancer, on_roc),
+      'ROC',
+      f'Area {auc}; breasts',
+    ),
+    _picture(
+      charts.precision_recall(label, cancer, on_pr),
       'Precision and recall',
-      f'Average precision {precision}',
+      f'Average precision {precision}; breasts',
     ),
     _picture(
-      plots.threshold_sweep(label, cancer, applied),
+      charts.threshold_sweep(label, cancer, applied),
       'Thresholds',
-      'A breast is called positive from the threshold on. On these very data, '
-      'so the top of F1 flatters; the grey lines mark the thresholds applied',
+      'A breast is called from the threshold on. On these very data, so the '
+      'top of F1 flatters; the grey lines mark the thresholds of "F1 at a '
+      'threshold"',
     ),
     _picture(
-      plots.reliability(label, cancer),
-      'Reliability',
-      'Ten groups of equal number with 95 % intervals; the dashed line is '
-      'perfect calibration',
-    ),
-    _picture(
-      plots.histogram(label, cancer),
+      charts.histogram(label, cancer),
       'Probabilities by class',
       'Each class adds up to 1; the scale is logarithmic',
+    ),
+    _picture(
+      charts.decision_curve(label, calibrated),
+      'Decision curve',
+      'Cancers called, less false alarms at the odds of the threshold, per '
+      f'breast; {of_which}, at the prevalence of these data',
     ),
   ]
 
 
+def _reliability(metrics: Mapping) -> dict | None:
+  found = metrics.get('calibration')
+  if not found or not found['before']['bins']:
+    return None
+  after = None if found['method'] == 'none' else found['after']['bins']
+  return _picture(
+    charts.reliability(found['before']['bins'], after),
+    'Reliability',
+    'Up to ten groups of equal number, with 95 % intervals of the observed '
+    'rate',
+  )
+
+
+def _training(history: Sequence[Mapping]) -> list[dict]:
+  return [
+    _picture(svg, tables.title(name), 'Over the training steps')
+    for name, svg in charts.history(history).items()
+  ]
+
+
 def _picture(svg: str, title: str, caption: str) -> dict:
+  # Every text in it went through html.escape.
+  return {'svg': markupsafe.Markup(svg), 'title': title, 'caption': caption}
+
+
+def _pictured(one: Mapping) -> dict:
+  """A worst error with its pictures as URIs."""
+
+  def uri(data: bytes | None) -> str:
+    if data is None:
+      return ''
+    return 'data:image/jpeg;base64,' + base64.b64encode(data).decode('ascii')
+
+  return {**one, 'picture': uri(one['picture']), 'map': uri(one['map'])}
+
+
+def _applied(metrics: Mapping) -> dict | None:
+  """The thresholds of 'F1 at a threshold'."""
+  best = tables.entry(metrics, 'breast', 'pf1_best_threshold')
+  if not best:
+    return None
   return {
-    'uri': plots.data_uri(svg),
-    'title': title,
-    'caption': caption,
-    'alt': f'Curve: {title}. {caption}.',
+    'values': ' and '.join(tables.number(x, 3) for x in best['applied']),
+    'chosen_on': best['chosen_on'],
+  }
+
+
+def _delong(metrics: Mapping) -> Mapping | None:
+  found = tables.entry(metrics, 'breast', 'roc_auc_delong')
+  return found and found['by_patient']
+
+
+def _metadata(leaks: Mapping) -> dict | None:
+  """The model beside one of metadata alone."""
+  found = leaks.get('metadata_only')
+  if not found:
+    return None
+  rows = []
+  for name, x in found['figures'].items():
+    p = x['p']
+    rows.append(
+      {
+        'title': tables.title(name),
+        'model': tables.number(x['first'], 3),
+        'metadata': tables.number(x['second'], 3),
+        'difference': tables.cell(x['difference'], 3),
+        'p': '–' if p is None else '<0.001' if p < 0.001 else f'{p:.3f}',
+      }
+    )
+  return {
+    'rows': rows,
+    'n': found['n'],
+    'positives': found['positives'],
+    'columns': ', '.join(found['columns']),
+    'verdict': tables.words(found['verdict']),
   }

@@ -1,5 +1,3 @@
-import base64
-import html.parser
 import re
 import sys
 import xml.etree.ElementTree
@@ -7,118 +5,137 @@ import xml.etree.ElementTree
 import numpy as np
 import PIL.Image
 import pytest
+import report_example as example
+from report_page import Page
 
 from rsna_jax import aggregate, score
 from rsna_jax.report import html as report
 from rsna_jax.report import plots, tables
 
-HISTORY = [
-  {'step': 10, 'train/loss': 0.7},
-  {'step': 20, 'train/loss': 0.5, 'validation/loss': 0.6},
-  {'step': 20, 'validation/roc_auc': None, 'validation/score': 0.5},
-  {'step': 30, 'validation/roc_auc': 0.8},
-]
-RUN = {
-  'config': {'name': 'x', 'data': {'size': (64, 32)}, 'model': {'depth': 1}},
-  'environment': {'python': '3.11', 'packages': {'jax': '0.10.2'}},
-  'data': {'split': 'validation', 'images': 1234},
-}
+ALL = set(report.SECTIONS) - {'classes'}
 
 
-class Page(html.parser.HTMLParser):
-  """Counts what a browser would see."""
-
-  void = ('meta', 'img', 'line', 'circle', 'wbr')
-
-  def __init__(self, text):
-    super().__init__()
-    self.open, self.tags, self.text = [], [], []
-    self.feed(text)
-    assert not self.open, self.open
-
-  def handle_startendtag(self, tag, attributes):
-    self.tags.append((tag, dict(attributes)))
-
-  def handle_starttag(self, tag, attributes):
-    self.tags.append((tag, dict(attributes)))
-    if tag not in self.void:
-      self.open.append(tag)
-
-  def handle_endtag(self, tag):
-    assert self.open.pop() == tag
-
-  def handle_data(self, data):
-    if self.open and self.open[-1] not in ('style', 'title'):
-      self.text.append(data)
-
-  def all(self, tag):
-    return [attributes for name, attributes in self.tags if name == tag]
-
-  @property
-  def words(self):
-    return re.sub(r'\s+', ' ', ' '.join(self.text))
-
-
-def example(n=300, seed=0):
-  rng = np.random.default_rng(seed)
-  labels = (rng.random(n) < 0.3).astype(int)
-  p = np.clip(rng.random(n) * 0.6 + 0.3 * labels, 0, 1)
-  columns = {
-    'patient_id': np.arange(n) // 2,
-    'prediction_id': np.array([f'{i // 2}_{"LR"[i % 2]}' for i in range(n)]),
-    'site_id': np.arange(n) % 2 + 1,
-    'view': np.where(np.arange(n) < 290, 'CC', 'ML'),
-    'cancer': labels,
-    'density': rng.integers(1, 5, n),
-  }
-  found = score.score_target(columns, p[:, None], 'cancer', bootstrap=50)
-  breasts = aggregate.breasts(
-    columns['prediction_id'], columns['patient_id'], p, labels
-  )
-  return columns, found | {'split': 'validation', 'step': 30}, breasts
-
-
-def write(path, found, breasts, **changes):
-  fields = {'title': 'a run', 'run': RUN, 'history': HISTORY} | changes
-  report.write_report(path, metrics=found, breasts=breasts, **fields)
-  return path.read_text(encoding='utf-8')
+def write(folder, **fields):
+  report.write_report(folder / 'report.html', **fields)
+  return (folder / 'report.html').read_text(encoding='utf-8')
 
 
 @pytest.fixture(scope='module')
-def text(tmp_path_factory):
+def made():
+  return example.evaluation()
+
+
+@pytest.fixture(scope='module')
+def text(made, tmp_path_factory):
   """The page of the example, drawn once."""
-  _, found, breasts = example()
-  path = tmp_path_factory.mktemp('report') / 'report.html'
-  return write(path, found, breasts)
+  return write(tmp_path_factory.mktemp('report'), **made)
 
 
-def test_the_page_holds_every_figure_with_its_interval(text):
-  _, found, _ = example()
-  page = Page(text)
-  for level in ('breast', 'image'):
+def ids(page):
+  return {x['id'] for _, x in page.tags if 'id' in x}
+
+
+def test_the_page_holds_every_figure_of_three_levels_with_its_interval(
+  made, text
+):
+  found, page = made['metrics'], Page(text)
+  for level in ('breast', 'image', 'patient'):
     for name, (title, digits, _) in tables.FIGURES.items():
       figure = found[level][name]
       assert title in page.words
       for key in ('value', 'low', 'high'):
-        assert f'{figure[key]:.{digits}f}' in page.words
-  for group in found['subgroups']:
-    if group['roc_auc']:
-      assert f'{group["roc_auc"]["value"]:.3f}' in page.words
-  assert 'too few' in page.words
+        assert tables.number(figure[key], digits) in page.words
   assert page.words.count('Research use only, not a medical device') == 2
-  assert 'data.size 512, 256' not in page.words
   assert 'data.size 64, 32' in page.words
   assert 'packages.jax 0.10.2' in page.words
-  assert '1,234' in page.words
+
+
+def test_every_section_is_there_and_every_link_leads_to_one(text):
+  page = Page(text)
+  assert ids(page) == ALL
+  links = [x['href'] for x in page.all('a')]
+  assert {link[1:] for link in links} == ALL - {'checklists'} | {'checklists'}
+  assert all(link.startswith('#') for link in links)
+
+
+def test_subgroups_show_all_columns_too_few_and_warnings(made, tmp_path):
+  groups = made['metrics']['subgroups']
+  some = next(x for x in groups if x['roc_auc'] and x['sensitivity'])
+  some['warning'] = 'roc_auc 0.500 (0.400 to 0.600) lies below the whole, 0.9'
+  page = Page(write(tmp_path, **made))
+  for group in groups:
+    for name in ('roc_auc', 'sensitivity', 'specificity'):
+      if group[name]:
+        assert tables.number(group[name]['value'], 3) in page.words
+  assert 'too few' in page.words
+  assert 'ROC AUC 0.500 (0.400 to 0.600) lies below the whole' in page.words
+  for x in made['metrics']['heterogeneity']:
+    assert f'{x["q"]:.2f} ({x["freedom"]})' in page.words
+  some['warning'] = ''
+
+
+def test_the_operating_point_is_shown_here_and_at_screening(made, text):
+  words = Page(text).words
+  section = made['metrics']['decision']
+  for name in ('tp', 'fp', 'fn', 'tn'):
+    assert str(section['counts'][name]) in words
+  elsewhere = section['at_screening_prevalence']
+  assert f'{elsewhere["ppv"]:.4f}' in words
+  sensitivity = section['figures']['sensitivity']['value']
+  specificity = section['figures']['specificity']['value']
+  assert (
+    f'At this point {50 * sensitivity:.0f} of them would be called and '
+    f'{50 - 50 * sensitivity:.0f} missed, and '
+    f'{9950 * (1 - specificity):,.0f} of the others'
+  ) in words
+
+
+def test_calibration_is_shown_before_and_after_with_expected_pf1(made, text):
+  words = Page(text).words
+  found = made['metrics']['calibration']
+  for when in ('before', 'after'):
+    assert tables.cell(found[when]['slope'], 2)['range'] in words
+    assert tables.cell(found[when]['ece'], 4)['range'] in words
+  for form in ('raw', 'calibrated', 'thresholded'):
+    figure = made['metrics']['expected_pf1'][form]
+    assert tables.cell(figure, 3)['range'] in words
+
+
+def test_counts_of_the_parts_add_up(made):
+  data = made['run']['data']
+  for kind in ('patients', 'breasts', 'images', 'positive images'):
+    assert sum(x[kind] for x in data['parts']) == data['total'][kind]
+  table = example.columns()
+  assert data['total']['images'] == 600
+  assert data['total']['positive images'] == table['cancer'].sum()
+  (ages,) = [x for x in data['missing'] if x['column'] == 'age']
+  rows = np.isin(table['patient_id'] % 6, (1, 4, 5))
+  assert ages == {
+    'column': 'age',
+    'missing': int(np.isnan(table['age'][rows]).sum()),
+    'of': int(rows.sum()),
+  }
+
+
+def test_leaks_stand_on_top_of_the_page(made, tmp_path):
+  found = made['metrics']['leaks']
+  sentence = '7 patients have images on several sides of the split.'
+  metrics = made['metrics'] | {'leaks': found | {'found': [sentence]}}
+  page = Page(write(tmp_path, **made | {'metrics': metrics}))
+  assert 'Signs of leaks: do not trust these figures. ' + sentence in page.words
+  assert 'Nothing crosses' not in page.words
+  (tmp_path / 'b').mkdir()
+  page = Page(write(tmp_path / 'b', **made))
+  assert 'Nothing crosses the split' in page.words
+  assert found['metadata_only']['verdict'].split(':')[1][:40] in page.words
 
 
 def test_the_page_needs_no_network_and_no_script(text):
   page = Page(text)
   assert not page.all('script')
   assert not page.all('link')
-  assert not page.all('a')
   for image in page.all('img'):
-    assert image['src'].startswith('data:image/')
+    assert image['src'].startswith('data:image/jpeg')
   assert 'url(' not in text
   assert "default-src 'none'" in text
   outside = re.sub(r'data:image[^"]*', '', text)
@@ -131,100 +148,111 @@ def test_the_page_can_be_read_aloud_and_printed(text):
   assert page.all('html')[0]['lang'] == 'en'
   assert len(page.all('h1')) == 1
   assert [x for x in page.all('meta') if x.get('name') == 'viewport']
-  assert len(page.all('img')) == 7  # 5 curves of breasts, 2 of training
+  charts = [x for x in page.all('svg') if x.get('role') == 'img']
+  assert len(charts) == 8  # 5 curves of breasts, reliability, 2 of training
+  assert all(len(x['aria-label']) > 5 for x in charts)
+  assert len(page.all('img')) == 12  # 6 errors with their maps
   for image in page.all('img'):
     assert len(image['alt']) > 15
+  assert 'These are pictures of patients' in page.words
   assert all('scope' in cell for cell in page.all('th'))
   assert '@media print' in text
 
 
 def test_curves_are_whole_svgs_and_the_same_data_give_the_same_page(
-  tmp_path, text
+  made, tmp_path, text
 ):
-  _, found, breasts = example()
-  for image in Page(text).all('img'):
-    svg = base64.b64decode(image['src'].partition('base64,')[2])
-    assert xml.etree.ElementTree.fromstring(svg).tag.endswith('svg')
-  assert write(tmp_path / 'again.html', found, breasts) == text
+  found = re.findall(r'<svg viewBox.*?</svg>', text, re.S)
+  assert len(found) == 8
+  for svg in found:
+    assert xml.etree.ElementTree.fromstring(svg).tag == 'svg'
+    assert 'nan' not in svg
+  assert write(tmp_path, **made) == text
 
 
-def test_what_comes_from_outside_is_escaped(tmp_path):
-  _, found, _ = example()
+def test_what_comes_from_outside_is_escaped(made, tmp_path):
   evil = '<script>alert("1")</script>'
-  found['subgroups'][0]['value'] = evil
-  text = write(
-    tmp_path / 'report.html',
-    found,
-    {},
-    history=[],
-    title=evil,
-    run={
-      'config': {evil: evil},
-      'environment': {'a': evil},
-      'data': {evil: evil},
-    },
-    pictures=[{'png': b'x', 'alt': f'"{evil}', 'caption': evil}],
+  metrics = made['metrics'] | {'notes': [evil]}
+  metrics['subgroups'] = [metrics['subgroups'][0] | {'value': evil}]
+  run = {
+    'config': {evil: evil},
+    'environment': {'a': evil},
+    'data': made['run']['data'] | {'name': evil},
+    'changes': {evil: (evil, evil)},
+  }
+  page = Page(
+    write(
+      tmp_path,
+      title=evil,
+      run=run,
+      metrics=metrics,
+      breasts={},
+      history=[{'step': 1, f'train/{evil}': 1.0}],
+      worst=[made['worst'][0] | {'prediction_id': evil, 'view': evil}],
+    )
   )
-  page = Page(text)
   assert not page.all('script')
-  assert page.words.count(evil) >= 6
+  assert page.words.count(evil) >= 10
 
 
-def test_density_shows_its_confusion_matrix(tmp_path):
-  columns, _, _ = example()
-  for target, k, heading in (
-    ('density', 4, 'Density'),
-    ('density_cancer', 8, 'Density and cancer'),
-  ):
-    p = np.random.default_rng(0).dirichlet(np.ones(k), 300)
-    found = score.score_target(columns, p, target, bootstrap=20)
-    page = Page(write(tmp_path / f'{target}.html', found, {}, history=[]))
-    assert heading in page.words
-    for row in found['classes']['confusion']:
-      assert ' '.join(map(str, row)) in page.words
-    for name in found['classes']['names']:
-      assert name in page.words
+@pytest.mark.parametrize('target', ['density', 'density_cancer'])
+def test_density_shows_its_confusion_matrix_and_kappas(tmp_path, target):
+  made = example.evaluation(target)
+  page = Page(write(tmp_path, **made))
+  classes = made['metrics']['classes']
+  assert 'classes' in ids(page)
+  for row in classes['confusion']:
+    assert ' '.join(map(str, row)) in page.words
+  for name in classes['names']:
+    assert name in page.words
+  for name in ('linear_kappa', 'dense_kappa', 'ordinal_mae'):
+    assert tables.cell(classes[name], 3)['range'] in page.words
+  for figure in classes['recall_intervals']:
+    assert tables.cell(figure, 2)['range'] in page.words
 
 
 @pytest.mark.parametrize('value', [-1, 0, 1])
 def test_a_set_with_no_or_one_class_still_gives_a_page(tmp_path, value):
-  columns, _, breasts = example(n=40)
-  columns['cancer'] = np.full(40, value)
+  table = example.columns(40)
+  table['cancer'] = np.full(40, value)
   found = score.score_target(
-    columns, np.full((40, 1), 0.3), 'cancer', bootstrap=5
+    table, np.full((40, 1), 0.3), 'cancer', bootstrap=5
   )
-  breasts['label'][:] = value
-  page = Page(write(tmp_path / 'r.html', found, breasts, history=[], run={}))
+  breasts = aggregate.breasts(
+    table['prediction_id'],
+    table['patient_id'],
+    np.full(40, 0.3),
+    table['cancer'],
+  )
+  page = Page(
+    write(
+      tmp_path,
+      title='t',
+      run={},
+      metrics=found | {'split': 'all'},
+      breasts=breasts,
+    )
+  )
   assert '–' in page.words
-  assert not page.all('img')
+  assert 'Not in this report: Data, Split, Leak checks' in page.words
 
 
 def test_no_intervals_without_a_bootstrap(tmp_path):
-  columns, _, _ = example(n=60)
-  found = score.score_target(
-    columns, np.linspace(0, 1, 60)[:, None], 'cancer', bootstrap=0
-  )
-  page = Page(write(tmp_path / 'r.html', found, {}, history=[]))
-  assert 'no interval' in page.words
+  made = example.evaluation(bootstrap=0)
+  assert 'no interval' in Page(write(tmp_path, **made)).words
 
 
-def test_without_matplotlib_the_page_is_written_and_says_why(
-  tmp_path, monkeypatch, capsys
+def test_without_matplotlib_the_page_has_its_curves_but_no_files_are_written(
+  made, tmp_path, monkeypatch, capsys, text
 ):
-  _, found, breasts = example()
   monkeypatch.setitem(sys.modules, 'matplotlib', None)
-  page = Page(write(tmp_path / 'report.html', found, breasts))
-  assert not page.all('img')
-  assert "pip install 'rsna_jax[plots]'" in page.words
-  assert f'{found["breast"]["roc_auc"]["value"]:.3f}' in page.words
-  assert plots.write_curves(tmp_path / 'plots', HISTORY) == []
+  assert write(tmp_path, **made) == text
+  assert plots.write_curves(tmp_path / 'plots', example.HISTORY) == []
   assert 'rsna_jax[plots]' in capsys.readouterr().out
-  with pytest.raises(plots.PlotsMissingError):
-    plots.roc([0, 1], [0.1, 0.2])
 
 
 def test_curves_of_a_run_are_png_files_named_after_the_metric(tmp_path):
-  written = plots.write_curves(tmp_path / 'plots', HISTORY)
+  written = plots.write_curves(tmp_path / 'plots', example.HISTORY)
   assert [x.name for x in written] == ['loss.png', 'roc_auc.png']
   for path in written:
     with PIL.Image.open(path) as picture:
@@ -233,21 +261,11 @@ def test_curves_of_a_run_are_png_files_named_after_the_metric(tmp_path):
   assert plots.write_curves(tmp_path / 'none', []) == []
 
 
-def test_thinned_curves_keep_the_area():
-  rng = np.random.default_rng(0)
-  labels = (rng.random(50_000) < 0.01).astype(int)
-  p = rng.random(50_000) + 0.4 * labels
-  tp, fp, thresholds = plots._sweep(labels, p)
-  assert len(tp) < 3_000
-  assert (np.diff(thresholds) < 0).all()
-  area = np.trapezoid(tp / tp[-1], fp / fp[-1])
-  assert area == pytest.approx(score.metrics.roc_auc(labels, p), abs=1e-12)
-
-
-def test_wilson_intervals_are_those_of_scipy():
-  stats = pytest.importorskip('scipy.stats')
-  for hits, n in ((0, 10), (3, 10), (10, 10), (7, 2_000)):
-    low, high = plots.wilson(np.array([hits]), np.array([n]))
-    expected = stats.binomtest(hits, n).proportion_ci(method='wilson')
-    assert low[0] == pytest.approx(expected.low, abs=1e-12)
-    assert high[0] == pytest.approx(expected.high, abs=1e-12)
+def test_numbers_never_show_a_negative_zero():
+  assert tables.number(-0.0001, 3) == '0.000'
+  assert tables.cell({'value': -0.2, 'low': -0.3, 'high': -0.0}, 1) == {
+    'value': '-0.2',
+    'range': '-0.3 to 0.0',
+  }
+  assert tables.percent(0.005) == '0.5 %'
+  assert tables.percent(1.0) == '100 %'
