@@ -12,8 +12,7 @@ from typing import Any
 import numpy as np
 from pydicom import uid
 
-from rsna_jax import audit_checks, schema, shortcuts
-from rsna_jax.report import plots
+from rsna_jax import audit_checks, distributions, schema, shortcuts
 
 MOST_VALUES = 12  # of a column; the rest is summed up
 _Value = Callable[[audit_checks.Image], Any]
@@ -287,7 +286,9 @@ def _figures(members: Sequence[audit_checks.Image]) -> dict[str, Any]:
     'high': None,
   }
   if known:
-    low, high = plots.wilson(np.array([sum(known)]), np.array([len(known)]))
+    low, high = distributions.wilson(
+      np.array([sum(known)]), np.array([len(known)])
+    )
     figures |= {
       'rate': sum(known) / len(known),
       'low': float(low[0]),

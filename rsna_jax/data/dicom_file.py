@@ -252,6 +252,7 @@ class File:
     expected = self.frames * self.frame_bytes
     # Some writers pad; by a row or a column it is another image.
     spare = self.frame_bytes // max(self._frame.rows, self._frame.columns)
+    spare = max(spare, 2)  # the byte that makes the length even
     if expected + spare <= self._length != 0xFFFFFFFF:
       raise self.error(
         f'pixel data of {self._length} bytes, the header says {expected}: Rows '

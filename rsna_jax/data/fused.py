@@ -15,6 +15,8 @@ import numpy as np
 
 from rsna_jax.data import jpeg_markers, wavelet
 
+SMALL = 1 << 20  # pixels
+
 
 @functools.cache
 def _kernels() -> ModuleType | None:
@@ -34,6 +36,9 @@ def available() -> bool:
 
 def halved(image: np.ndarray) -> np.ndarray:
   """`wavelet.halved`, by numba where it is there."""
+  # To load numba takes longer than to halve a small picture.
+  if image.size < SMALL:
+    return wavelet.halved(image)
   kernels = _kernels()
   if kernels is None or min(image.shape) < 2:
     return wavelet.halved(image)

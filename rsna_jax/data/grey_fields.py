@@ -137,4 +137,11 @@ def _padding(
     ends = sorted(e - (1 << 16) if e > 0x7FFF else e for e in ends)
   elif ends[0] < 0:
     ends = sorted(e % (1 << max(bits, 16)) for e in ends)
+  # As the pixels are reduced, so is the value that marks them.
+  mask = (1 << bits) - 1
+  if signed:
+    sign = 1 << (bits - 1)
+    ends = sorted(((e & mask) ^ sign) - sign for e in ends)
+  elif ends[0] > mask or ends[0] == ends[1]:
+    ends = sorted(e & mask for e in ends)
   return ends[0], ends[1]

@@ -8,8 +8,8 @@ import functools
 import struct
 from typing import Any
 
+import imagecodecs
 import numpy as np
-import openjpeg
 
 from rsna_jax.data import codestream, openjp2, pyramid
 
@@ -57,12 +57,15 @@ class Image(pyramid.Pyramid):
     """
     if not self._plain:
       return self._whole.level(level, box)
+    # Below its own levels, and where a tile has fewer, it is as other codecs.
     if level > self._levels:
-      return self._lowest.level(level - self._levels, box)
+      return self._full.level(level, box)
     try:
       dtype = np.dtype(np.int32) if level else self.dtype
       found = openjp2.decode(self._stream, level, box, dtype)
     except openjp2.OpenJpegError as error:
+      if level:
+        return self._full.level(level, box)
       raise codestream.CodestreamError(
         f'the JPEG 2000 codestream is damaged: {error}'
       ) from error
@@ -75,14 +78,14 @@ class Image(pyramid.Pyramid):
     return found
 
   @functools.cached_property
-  def _lowest(self) -> pyramid.Array:
-    return pyramid.Array(self.level(self._levels))
+  def _full(self) -> pyramid.Array:
+    return pyramid.Array(self.level(0))
 
   @functools.cached_property
   def _whole(self) -> pyramid.Array:
     """All of it, decoded without OpenJPEG's own interface."""
     try:
-      pixels = openjpeg.decode(bytes(self._stream), j2k_format=0)
+      pixels = imagecodecs.jpeg2k_decode(bytes(self._stream))
     except (RuntimeError, ValueError, TypeError) as error:
       raise codestream.CodestreamError(
         f'the JPEG 2000 codestream is damaged: {error}'

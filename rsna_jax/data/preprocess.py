@@ -87,9 +87,8 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
     found = breast.find(small)
   except breast.BreastError as error:
     raise PreprocessError(f'{name}: {error}; leave this file out') from error
-  top, left, bottom, right = (
-    min(max((edge - 0.5) * 2**thumbnail + 0.5, 0.0), float(limit))
-    for edge, limit in zip(found.box, (rows, cols, rows, cols), strict=True)
+  top, left, bottom, right = _unshrunk(
+    found.box, sample.shape, (rows, cols), 2**thumbnail
   )
   flipped = found.chest_side == 'right'
 
@@ -225,6 +224,28 @@ def _clipped(values: np.ndarray, image: mammogram.Mammogram) -> np.ndarray:
   if image.signed:
     low, high = -(1 << (image.bits_stored - 1)), high >> 1
   return np.clip(values, low, high)
+
+
+def _unshrunk(
+  box: tuple[float, float, float, float],
+  small: tuple[int, int],
+  shape: tuple[int, int],
+  scale: int,
+) -> tuple[float, float, float, float]:
+  """A box of the thumbnail in pixels of the image.
+
+  What reaches an end of the thumbnail reaches that of the image, on all sides
+  alike, whatever part of a sample is left over there.
+  """
+  ends = []
+  for edge, last, limit in zip(box, small * 2, shape * 2, strict=True):
+    if edge <= 0:
+      ends.append(0.0)
+    elif edge >= last:
+      ends.append(float(limit))
+    else:
+      ends.append(min(max((edge - 0.5) * scale + 0.5, 0.0), float(limit)))
+  return tuple(ends)
 
 
 def _level(scale: float, spec: Spec) -> int:

@@ -15,7 +15,6 @@ from rsna_jax.data import fused
 
 Box = tuple[int, int, int, int]
 THUMBNAIL = 160  # pixels of a thumbnail's longer side, at least
-MAX_THUMBNAIL_LEVEL = 5  # as many as encoders usually keep
 
 
 class Pyramid(abc.ABC):
@@ -84,7 +83,7 @@ def thumbnail_level(shape: tuple[int, int]) -> int:
   It depends on the size alone, so that every codec leads to the same picture.
   """
   level = 0
-  while level < MAX_THUMBNAIL_LEVEL and max(shape) >> (level + 1) >= THUMBNAIL:
+  while max(shape) >> (level + 1) >= THUMBNAIL:
     level += 1
   return level
 

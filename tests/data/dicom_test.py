@@ -681,3 +681,20 @@ def test_elements_nested_in_sequences_are_counted():
   at = data.index(b'\x28\x00\x02\x00')  # SamplesPerPixel
   with pytest.raises(dicom.DicomError, match='more than 10000 elements'):
     dicom.read_pixels(data[:at] + sequence + data[at:])
+
+
+def test_padding_beyond_the_bits_stored_is_still_padding():
+  pixels = image()
+  pixels[:20] = 0xFFFF
+  found = dicom.read_mammogram(
+    written(dataset(pixels, PixelPaddingValue=0xFFFF))
+  )
+  assert found.padding == (4095, 4095)
+  assert (found.pixels[:20] == 4095).all()
+
+
+@pytest.mark.parametrize('shape', [(1, 5), (5, 1)])
+def test_one_odd_row_of_bytes_may_be_padded(shape):
+  pixels = np.arange(5, dtype=np.uint8).reshape(shape)
+  data = written(dataset(pixels, 8))
+  np.testing.assert_array_equal(dicom.read_pixels(data, 0), pixels)

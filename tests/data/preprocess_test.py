@@ -332,3 +332,19 @@ def test_raw_images_are_refused_unless_they_are_wanted():
   with pytest.raises(preprocess.PreprocessError, match='--for-processing'):
     preprocess.standardise(raw, Spec())
   preprocess.standardise(raw, Spec(for_processing='accept'))
+
+
+@pytest.mark.parametrize('shape', [(1600, 1280), (1999, 1501), (12000, 3000)])
+def test_a_mirrored_image_gives_the_same_standard_image(shape):
+  # The chest wall reaches the end of the image, and so does the crop.
+  values = smooth(*shape, noise=0)
+  found = preprocess.standardise(image(values), Spec())
+  turned = preprocess.standardise(
+    image(np.ascontiguousarray(values[:, ::-1])), Spec()
+  )
+  assert (found.flipped, turned.flipped) == (False, True)
+  assert found.box[1] == 0
+  assert turned.box[3] == shape[1]
+  assert psnr(found.pixels, turned.pixels) > 34
+  # Most of the breast is there, in the longest of images, too.
+  assert (found.pixels > 40).mean() > 0.2
