@@ -1,5 +1,6 @@
 """Eight devices on the CPU, set before anything uses JAX, and a tiny run."""
 
+import signal
 import tempfile
 
 import jax
@@ -9,6 +10,10 @@ import tiny
 # A setting of this process alone: what a test starts finds its own devices.
 jax.config.update('jax_platforms', 'cpu')
 jax.config.update('jax_num_cpu_devices', 8)
+
+# A shell that starts the suite in the background has Ctrl-C ignored, and what a
+# test starts would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Many tests compile the same program.
 _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
