@@ -1,4 +1,4 @@
-"""The command `rsna-jax VERB`; each verb calls a module below."""
+"""The command line of `rsna-jax VERB`: its verbs and their options."""
 
 import argparse
 import os
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import rsna_jax
-from rsna_jax import errors, shell
+from rsna_jax import commands, errors, shell
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--patients', type=_count, default=40)
   verb.add_argument('--seed', type=int, default=0)
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
-  verb.set_defaults(run=_phantom)
+  verb.set_defaults(run=commands.phantom)
 
   verb = _verb(verbs, 'prepare', 'turn mammograms into a data set')
   verb.add_argument(
@@ -101,7 +101,7 @@ def _parser() -> argparse.ArgumentParser:
     metavar='O',
     help='as in --beam-options=--direct_num_workers=2,--streaming',
   )
-  verb.set_defaults(run=_prepare)
+  verb.set_defaults(run=commands.prepare)
 
   verb = _verb(verbs, 'convert', 'turn mammograms and volumes into pictures')
   verb.add_argument(
@@ -140,7 +140,7 @@ def _parser() -> argparse.ArgumentParser:
   )
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
   verb.add_argument('--bad-files', choices=('stop', 'skip'), default='stop')
-  verb.set_defaults(run=_convert)
+  verb.set_defaults(run=commands.convert)
 
   verb = _verb(verbs, 'audit', 'say what a set holds, lacks and leaks')
   verb.add_argument('src', metavar='SRC', help='RSNA layout, or any folder')
@@ -148,7 +148,7 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--train-csv', help='instead of SRC/train.csv')
   verb.add_argument('--limit', type=_count, help='most images to read')
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
-  verb.set_defaults(run=_audit)
+  verb.set_defaults(run=commands.audit)
 
   verb = _verb(
     verbs, 'evaluate', 'judge a run on a split, or predictions of any model'
@@ -202,7 +202,7 @@ def _parser() -> argparse.ArgumentParser:
     default=None,
     help='probabilities below 0 are 0, above 1 are 1',
   )
-  verb.set_defaults(run=_evaluate)
+  verb.set_defaults(run=commands.evaluate)
 
   verb = _verb(verbs, 'compare', 'hold runs or predictions against each other')
   verb.add_argument(
@@ -218,7 +218,7 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument(
     '--subset', action='store_true', help='judge the breasts that all have'
   )
-  verb.set_defaults(run=_compare)
+  verb.set_defaults(run=commands.compare)
 
   verb = _verb(
     verbs,
@@ -228,7 +228,7 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--config', required=True, help='configs/NAME.py')
   verb.add_argument('--folds', help='as in 0,1,2,3; default: all')
   verb.add_argument('--workdir', required=True)
-  verb.set_defaults(run=_crossvalidate)
+  verb.set_defaults(run=commands.crossvalidate)
 
   verb = _verb(verbs, 'predict', 'predict files, folders or an RSNA layout')
   verb.add_argument('inputs', nargs='+', metavar='INPUT')
@@ -244,7 +244,7 @@ def _parser() -> argparse.ArgumentParser:
     help='of submission.csv; the latter two by what evaluate has chosen',
   )
   _checkpoint_option(verb)
-  verb.set_defaults(run=_predict)
+  verb.set_defaults(run=commands.predict)
 
   verb = _verb(verbs, 'explain', 'show where in an image an answer comes from')
   verb.add_argument('inputs', nargs='*', metavar='IMAGE')
@@ -264,10 +264,10 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--limit', type=_count, help='images of the pointing game')
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
   _checkpoint_option(verb)
-  verb.set_defaults(run=_explain)
+  verb.set_defaults(run=commands.explain)
 
   verb = _verb(verbs, 'doctor', 'say what is installed and what would run')
-  verb.set_defaults(run=_doctor)
+  verb.set_defaults(run=commands.doctor)
   return parser
 
 
@@ -317,233 +317,6 @@ def _size(text: str) -> tuple[int, int]:
 def _beam_options(text: str) -> list[str]:
   # A value may hold commas itself.
   return re.split(r',(?=--)', text)
-
-
-def _phantom(options) -> None:
-  from rsna_jax.data import phantom
-
-  phantom.write(
-    options.out,
-    patients=options.patients,
-    seed=options.seed,
-    workers=options.workers,
-  )
-
-
-def _prepare(options) -> None:
-  from rsna_jax import audit
-  from rsna_jax.data import convert, preprocess
-
-  spec = preprocess.Spec(
-    size=options.size,
-    bits=options.bits,
-    window=options.window,
-    quality=options.quality,
-    for_processing=options.for_processing,
-  )
-  folder = convert.prepare(
-    options.src,
-    options.data_dir,
-    spec=spec,
-    workers=options.workers,
-    bad_files=options.bad_files,
-    train_csv=options.train_csv,
-    beam_runner=options.beam_runner,
-    beam_options=options.beam_options,
-  )
-  found = audit.of_prepared(
-    folder,
-    options.src,
-    train_csv=options.train_csv,
-    spec=spec,
-    contact_sheet=options.contact_sheet,
-  )
-  print(audit.summary(found))
-
-
-def _convert(options) -> None:
-  from rsna_jax.data import picture_plan, picture_set, pictures, slabs
-
-  both = options.projection == 'both'
-  outcome = picture_set.convert(
-    options.inputs,
-    options.out,
-    options=pictures.Options(
-      format=options.format,
-      window=options.window,
-      keep_labels=options.keep_labels,
-    ),
-    frames=picture_plan.Frames(
-      kind=options.frames,
-      projections=slabs.PROJECTIONS if both else (options.projection,),
-      slab_frames=options.slab_frames,
-      slab_mm=options.slab_mm,
-    ),
-    workers=options.workers,
-    bad_files=options.bad_files,
-  )
-  if outcome.skipped:
-    print(
-      f'{len(outcome.skipped)} left out, listed in '
-      f'{outcome.out / "skipped.csv"}'
-    )
-
-
-def _audit(options) -> None:
-  from rsna_jax import audit
-
-  found = audit.audit(
-    options.src,
-    options.out,
-    workers=options.workers,
-    train_csv=options.train_csv,
-    limit=options.limit,
-  )
-  print(audit.summary(found))
-  print(f'in {options.out}: audit.html, audit.json, contact_sheet_N.png')
-
-
-_OF_RUNS = ('data_dir', 'split', 'checkpoint')
-_OF_PREDICTIONS = (
-  'labels',
-  'out',
-  'aggregate',
-  'calibration',
-  'rule',
-  'threshold',
-  'per_site',
-  'bootstrap',
-  'subset',
-  'clip',
-)
-
-
-def _evaluate(options) -> None:
-  given = {
-    name: getattr(options, name)
-    for name in (*_OF_RUNS, *_OF_PREDICTIONS)
-    if getattr(options, name) is not None
-  }
-  one, others = '--workdir', _OF_PREDICTIONS
-  if options.predictions:
-    one, others = '--predictions', _OF_RUNS
-  for name in others:
-    if name in given:
-      raise errors.ConfigError(
-        f'rsna-jax evaluate: --{name.replace("_", "-")} does not go with {one}'
-        + ('; set config.eval before the training' * (one == '--workdir'))
-      )
-  if options.predictions:
-    from rsna_jax import foreign
-
-    if 'labels' not in given:
-      raise errors.ConfigError(
-        'rsna-jax evaluate: --predictions needs --labels train.csv'
-      )
-    labels = given.pop('labels')
-    print(foreign.text(foreign.evaluate(options.predictions, labels, **given)))
-    return
-  from rsna_jax import evaluate
-
-  result = evaluate.evaluate(
-    options.workdir,
-    data_dir=options.data_dir,
-    split=options.split or 'validation',
-    which=options.checkpoint,
-  )
-  print(evaluate.summary(result))
-
-
-def _compare(options) -> None:
-  from rsna_jax import compare, compare_text
-
-  found = compare.compare(
-    options.sources,
-    split=options.split,
-    labels=options.labels,
-    out=options.out,
-    subset=options.subset,
-    resamples=options.bootstrap,
-  )
-  print(compare_text.text(found))
-  print(f'written to {options.out}')
-
-
-def _crossvalidate(options) -> None:
-  from rsna_jax import crossvalidate
-
-  crossvalidate.crossvalidate(
-    options.config, options.folds, options.workdir, options.fields
-  )
-
-
-def _predict(options) -> int:
-  from rsna_jax import predict
-
-  outcome = predict.predict_files(
-    options.workdir,
-    options.inputs,
-    options.out,
-    csv=options.csv,
-    bad_files=options.bad_files,
-    workers=options.workers,
-    which=options.checkpoint,
-    form=options.form,
-  )
-  print(f'{outcome.predicted} image(s) predicted, in {outcome.folder}')
-  if outcome.skipped:
-    print(
-      f'{len(outcome.skipped)} left out, listed in '
-      f'{outcome.folder / "skipped.csv"}'
-    )
-  if outcome.submission:
-    print(f'submission: {outcome.submission} ({options.form})')
-  if outcome.expected:
-    print(outcome.expected)
-  if outcome.note:
-    print(outcome.note)
-  print('Research use only, not a medical device.')
-  return 0
-
-
-def _explain(options) -> None:
-  from rsna_jax import explain, explain_files, pointing
-
-  if bool(options.inputs) == bool(options.pointing_game):
-    raise errors.ConfigError(
-      'rsna-jax explain: name images, or a phantom with --pointing-game SRC'
-    )
-  if options.pointing_game:
-    pointing.play(
-      options.workdir,
-      options.pointing_game,
-      options.out,
-      methods=[options.method] if options.method else explain.METHODS,
-      limit=options.limit,
-      which=options.checkpoint,
-      workers=options.workers,
-    )
-    return
-  for folder, one in explain_files.explain_files(
-    options.workdir,
-    options.inputs,
-    options.out,
-    method=options.method or 'hirescam',
-    target=options.target,
-    which=options.checkpoint,
-    workers=options.workers,
-  ):
-    where = 'nowhere'
-    if one.peak is not None:
-      where = f'most at x={one.peak[0]:.0f}, y={one.peak[1]:.0f}'
-    print(f'{folder}: {one.target} {one.probability:.3f}, {where}')
-  print('Research use only, not a medical device.')
-
-
-def _doctor(unused_options) -> int:
-  from rsna_jax import doctor
-
-  return doctor.doctor()
 
 
 if __name__ == '__main__':

@@ -13,7 +13,7 @@ import numpy as np
 
 from rsna_jax import errors, evaluate, results, schema, steps, tta
 from rsna_jax import run as run_lib
-from rsna_jax.data import cells, decode, table
+from rsna_jax.data import cells, shown, table
 
 # Batches are padded to these sizes, so that few programs are compiled.
 _BATCH_SIZES = (1, 4, 16)
@@ -85,8 +85,8 @@ def prepare(source: str | os.PathLike | bytes, spec, name: str) -> Prepared:
     raise errors.DataError(f'{name}: no such file')
   if spec is None:
     return Prepared(name, None, None, {})
-  found = decode.standard_file((source, spec.to_json()))
-  return Prepared(name, found['pixels'], found['box'], found['attributes'])
+  found = shown.standard_files((source, [spec.to_json()]))
+  return Prepared(name, found['pixels'][0], found['box'], found['attributes'])
 
 
 class Model:

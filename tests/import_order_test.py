@@ -13,7 +13,7 @@ _PACKAGE = _ROOT / 'rsna_jax'
 # Top to bottom. `name.*` stands for a folder, all of whose modules have one
 # place. A new module needs a place here, and a test says so.
 LAYERS = (
-  ('main', 'cli', 'doctor', 'crossvalidate', 'serve.app'),
+  ('main', 'cli', 'commands', 'doctor', 'crossvalidate', 'serve.app'),
   ('serve', 'serve.*', 'interop', 'interop.*'),
   (
     'train',
@@ -57,7 +57,6 @@ LAYERS = (
     'data.phantom_fields',
     'data.rows',
     'data.convert',
-    'data.decode',
     'data.shown',
     'data.layout',
     'data.inventory',

@@ -67,7 +67,7 @@ def curve(
   invert = is_inverted(image)
 
   def show(values: np.ndarray) -> np.ndarray:
-    shown = voi(_modality(image, values))
+    shown = voi(modality(image, values))
     np.clip(shown, 0, 1, out=shown)
     return np.subtract(1, shown, out=shown) if invert else shown
 
@@ -92,7 +92,16 @@ def padding_mask(
   return values == low if low == high else (values >= low) & (values <= high)
 
 
-def _modality(image: mammogram.Mammogram, values: np.ndarray) -> np.ndarray:
+def modality(image: mammogram.Mammogram, values: np.ndarray) -> np.ndarray:
+  """Values after the modality transform (PS3.3 C.11.1).
+
+  Args:
+    image: whose modality LUT, or else slope and intercept, count.
+    values: (...) stored values, or means of them.
+
+  Returns:
+    (...) float32.
+  """
   if image.modality_lut is not None:
     return _look_up(image.modality_lut, values)
   values = values.astype(np.float32)
@@ -190,7 +199,7 @@ def _value_range(
   if image.modality_lut is not None:
     # A LUT need not rise, so its ends are not the ends of the range.
     ends = np.unique(pixels if mask is None else pixels[~mask])
-  values = _modality(image, ends)
+  values = modality(image, ends)
   return float(values.min()), float(values.max())
 
 

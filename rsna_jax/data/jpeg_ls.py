@@ -78,18 +78,6 @@ class Image(pyramid.Pyramid):
     return pyramid.Array(pixels.astype(self.dtype, copy=False))
 
 
-def decode_jpeg_ls(data: bytes, frame: codestream.Frame) -> np.ndarray:
-  """Decodes a frame at once.
-
-  Returns:
-    (rows, columns) of `frame.dtype`.
-
-  Raises:
-    CodestreamError: truncated, damaged, or not what `frame` says.
-  """
-  return Image(data, frame).level(0)
-
-
 def _headers(data: bytes) -> tuple[int, int, int, int, int]:
   """Bits, rows, columns, components, and the largest error (T.87 C.2)."""
   found = None

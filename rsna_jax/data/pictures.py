@@ -157,15 +157,13 @@ def modality_values(
   Returns:
     `pixels` themselves where there is nothing to do, else float32.
   """
-  lut = found.modality_lut
-  if lut is not None:
-    index = pixels.astype(np.int32) - lut.first
-    np.clip(index, 0, len(lut.values) - 1, out=index)
-    return lut.values.astype(np.float32)[index]
-  if found.rescale_slope == 1 and found.rescale_intercept == 0:
+  if (
+    found.modality_lut is None
+    and found.rescale_slope == 1
+    and found.rescale_intercept == 0
+  ):
     return pixels
-  values = pixels.astype(np.float32) * np.float32(found.rescale_slope)
-  return values + np.float32(found.rescale_intercept)
+  return grey.modality(found, pixels)
 
 
 def _ranged(

@@ -77,7 +77,7 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
   rows, cols = _check_size(levels.shape, name)
   levels = _without_padding(image, levels, spec)
   thumbnail = pyramid.thumbnail_level(levels.shape)
-  sample = _clipped(levels.level(thumbnail), image)
+  sample = clipped(levels.level(thumbnail), image)
   small = grey.curve(image, spec.window, sample)(sample)
   inverted = grey.is_inverted(image)
   if not image.photometric and grey.looks_inverted(small):
@@ -100,7 +100,7 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
   )
   level = _level(min((bottom - top) / fit[0], (right - left) / fit[1]), spec)
   crop, edges = _crop(levels, level, (top, left, bottom, right))
-  stored = resize.area(_clipped(crop, image) if level else crop, fit, edges)
+  stored = resize.area(clipped(crop, image) if level else crop, fit, edges)
   # Where no window counts, the range is that of what is shown.
   show = grey.curve(image, spec.window, np.rint(stored).astype(np.int32))
   values = show(stored)
@@ -196,12 +196,12 @@ def _without_padding(
   inside = sample[~morphology.dilated(mask, 1)]
   if not len(inside):
     return levels
-  inside = _clipped(inside, image)
+  inside = clipped(inside, image)
   show = grey.curve(image, spec.window, inside)
   # There may be no air but the padding: the dark end of the window is as good.
   near = [c + s * w / 2 for c, w in image.windows[:1] for s in (-1, 1)]
   near += [end for lut in image.voi_luts[:1] for end in _ends(lut)]
-  candidates = np.append(inside, _clipped(np.rint(near), image).astype(int))
+  candidates = np.append(inside, clipped(np.rint(near), image).astype(int))
   shown = show(candidates)
   dark = candidates[shown <= shown.min() + 1 / 256]
   air = dark[np.argmin(np.abs(dark - np.median(inside)))]
@@ -218,7 +218,7 @@ def _ends(lut: mammogram.Lut) -> tuple[int, int]:
   return lut.first, lut.first + len(lut.values) - 1
 
 
-def _clipped(values: np.ndarray, image: mammogram.Mammogram) -> np.ndarray:
+def clipped(values: np.ndarray, image: mammogram.Mammogram) -> np.ndarray:
   """Samples of a level, which may overshoot, in the range of stored values."""
   low, high = 0, (1 << image.bits_stored) - 1
   if image.signed:

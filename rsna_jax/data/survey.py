@@ -75,7 +75,7 @@ def describe(
   *,
   beside: bool = True,
 ) -> dict[str, Any]:
-  """`facts`, and with a standard image what was found in the picture.
+  """What header, codestream and pixels tell of an open mammogram.
 
   Args:
     found: as `image.open_mammogram` returned it.
@@ -83,7 +83,9 @@ def describe(
     beside: whether to look for things beside the breast; some 8 ms.
 
   Returns:
-    Plain JSON values. Beside those of `facts`: `box` (top, left, bottom, right
+    Plain JSON values. Of the attributes those alone that tell nobody's name;
+    `patient` is a digest that only shows which images are of one patient. With
+    a standard image also `box` (top, left, bottom, right
     in pixels), `box_share` (of the picture's area), `flipped`, `inverted`, and
     of what is bright beside the breast, as shares of the picture: `outside`
     (its area), and `outside_area`, `outside_height`, `outside_width` of its
@@ -106,16 +108,6 @@ def describe(
   return described | _beside(_shown(found, values, standard))
 
 
-def facts(found: mammogram.Mammogram) -> dict[str, Any]:
-  """What the header, the codestream and a hash tell of an open mammogram.
-
-  Returns:
-    Plain JSON values. Of the attributes those alone that tell nobody's name;
-    `patient` is a digest that only shows which images are of one patient.
-  """
-  return _facts(found, overview(found))
-
-
 def pixel_hash(found: mammogram.Mammogram) -> str:
   """SHA-256, in hex, of the shape and of the level that `overview` gives."""
   return _hash(found, overview(found))
@@ -129,9 +121,7 @@ def overview(found: mammogram.Mammogram) -> np.ndarray:
   """
   source = pyramid.of(found.pixels)
   level = pyramid.thumbnail_level(source.shape)
-  low = -(1 << (found.bits_stored - 1)) if found.signed else 0
-  high = low + (1 << found.bits_stored) - 1
-  return np.clip(source.level(level).astype(np.int32), low, high)
+  return preprocess.clipped(source.level(level).astype(np.int32), found)
 
 
 def thumbnail(

@@ -23,6 +23,10 @@ def image(bits: int) -> np.ndarray:
   return values.astype(np.uint8 if bits <= 8 else np.uint16)
 
 
+def decoded(data, header):
+  return jpeg_ls.Image(data, header).level(0)
+
+
 def frame(bits=12, allocated=16, signed=False, rows=ROWS, columns=COLUMNS):
   return codestream.Frame(
     rows=rows,
@@ -38,7 +42,7 @@ def test_lossless_pixels_are_those_written(bits, allocated):
   pixels = image(bits)
   data = imagecodecs.jpegls_encode(pixels)
   for padding in (b'', b'\0'):
-    read = jpeg_ls.decode_jpeg_ls(data + padding, frame(bits, allocated))
+    read = decoded(data + padding, frame(bits, allocated))
     assert read.dtype == pixels.dtype
     np.testing.assert_array_equal(read, pixels)
   part = jpeg_ls.Image(data, frame(bits, allocated))
@@ -62,14 +66,14 @@ def test_signed_pixels_are_those_of_the_uncompressed_file():
   packed = pydicom.dcmread(os.path.join(FILES, 'MR_small_jpeg_ls_lossless.dcm'))
   data = next(encaps.generate_frames(packed.PixelData, number_of_frames=1))
   expected = np.frombuffer(plain.PixelData, '<i2').reshape(64, 64)
-  read = jpeg_ls.decode_jpeg_ls(data, frame(16, 16, True, 64, 64))
+  read = decoded(data, frame(16, 16, True, 64, 64))
   np.testing.assert_array_equal(read, expected)
 
 
 def test_the_sign_of_twelve_bits_is_extended():
   signed = image(12).astype(np.int16) - 2048
   data = imagecodecs.jpegls_encode((signed & 0xFFF).astype(np.uint16))
-  read = jpeg_ls.decode_jpeg_ls(data, frame(12, signed=True))
+  read = decoded(data, frame(12, signed=True))
   np.testing.assert_array_equal(read, signed)
 
 
@@ -94,14 +98,12 @@ def resized(rows, columns) -> bytes:
 )
 def test_a_wrong_or_cut_stream_is_refused(data, message):
   with pytest.raises(codestream.CodestreamError, match=message):
-    jpeg_ls.decode_jpeg_ls(data, frame())
+    decoded(data, frame())
 
 
 def test_a_tall_image_in_a_short_stream_is_refused():
   with pytest.raises(codestream.CodestreamError, match='cut short'):
-    jpeg_ls.decode_jpeg_ls(
-      resized(65500, 2)[:400] + b'\xff\xd9', frame(rows=65500, columns=2)
-    )
+    decoded(resized(65500, 2)[:400] + b'\xff\xd9', frame(rows=65500, columns=2))
 
 
 def test_damaged_streams_are_read_or_refused_and_nothing_else():
@@ -114,7 +116,7 @@ def test_damaged_streams_are_read_or_refused_and_nothing_else():
     for at in rng.integers(2, len(mutant) - 2, 2):
       mutant[at] ^= 1 << int(rng.integers(8))
     try:
-      read = jpeg_ls.decode_jpeg_ls(bytes(mutant), frame())
+      read = decoded(bytes(mutant), frame())
     except codestream.CodestreamError:
       continue
     accepted += 1

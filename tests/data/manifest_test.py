@@ -55,7 +55,7 @@ def test_facts_come_with_the_data_set(made):
   bad = str(src / 'train_images/3/1007.png')
   assert '1007.png' in found.pop(bad)
   for path, facts in found.items():
-    wanted = survey.facts(image.read(path))
+    wanted = survey.describe(image.read(path), None)
     assert wanted == {name: facts[name] for name in wanted}
     assert facts.keys() - wanted.keys() == {
       'box',

@@ -118,7 +118,7 @@ def test_facts_are_plain_json_and_name_nobody(tmp_path):
     WindowWidth=[4000, 900],
     PixelPaddingValue=0,
   )
-  found = survey.facts(image.open_mammogram(path))
+  found = survey.describe(image.open_mammogram(path), None)
   text = json.dumps(found, allow_nan=False)
   assert json.loads(text) == found
   assert 'SECRET' not in text and 'Doe' not in text
