@@ -11,7 +11,23 @@ _TF = ['tensorflow-cpu>=2.20']
 _BEAM = ['apache-beam>=2.70', 'mlcroissant>=1.0', *_TF]
 _PLOTS = ['matplotlib>=3.9']
 _FAST = ['numba>=0.61']
-_TEST = ['pytest>=8', 'pytest-xdist>=3.6', 'scikit-learn>=1.5', 'scipy>=1.13']
+_SERVE = [
+  'alembic>=1.13',
+  'argon2-cffi>=23.1',
+  'fastapi>=0.115',
+  'prometheus-client>=0.20',
+  'python-multipart>=0.0.18',
+  'sqlalchemy>=2.0.30',
+  'uvicorn>=0.30',
+]
+_POSTGRES = ['pg8000>=1.31']
+_TEST = [
+  'httpx>=0.27',
+  'pytest>=8',
+  'pytest-xdist>=3.6',
+  'scikit-learn>=1.5',
+  'scipy>=1.13',
+]
 
 setuptools.setup(
   name='rsna_jax',
@@ -27,6 +43,13 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['rsna_jax', 'rsna_jax.*']),
   package_data={
     'rsna_jax': ['py.typed', 'report/*.html', 'report/*.json'],
+    'rsna_jax.serve': [
+      'migrations/*.mako',
+      'static/*',
+      'templates/*.html',
+      'templates/*/*.html',
+      'texts/*.json',
+    ],
     'rsna_jax.data.rsna_mammography': ['*.md', '*.bib', '*.txt', '*.tsv'],
     'rsna_jax.data.mammography_folders': ['*.md', '*.bib', '*.txt', '*.tsv'],
   },
@@ -60,10 +83,19 @@ setuptools.setup(
     'cloud': ['gcsfs>=2024.6', 's3fs>=2024.6'],
     'plots': _PLOTS,
     'fast': _FAST,
-    'serve': ['fastapi>=0.115', 'python-multipart>=0.0.18', 'uvicorn>=0.30'],
+    'serve': _SERVE,
+    'postgres': _POSTGRES,
     'interop': ['highdicom>=0.25', 'pynetdicom>=2.1'],
-    'test': [*_TEST, *_PLOTS, *_TF, *_FAST],
-    'dev': [*_TEST, *_PLOTS, *_TF, *_FAST, 'ruff>=0.9'],
+    'test': [*_TEST, *_PLOTS, *_TF, *_FAST, *_SERVE, *_POSTGRES],
+    'dev': [
+      *_TEST,
+      *_PLOTS,
+      *_TF,
+      *_FAST,
+      *_SERVE,
+      *_POSTGRES,
+      'ruff>=0.9',
+    ],
     'cuda': ['jax[cuda13]>=0.10'],
     'tpu': ['jax[tpu]>=0.10'],
   },

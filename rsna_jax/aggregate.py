@@ -6,7 +6,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rsna_jax import errors, pooling, schema
+from rsna_jax import errors, schema
+from rsna_jax.stats import pooling
 
 HOW = ('mean', 'max', 'noisy_or', 'view_max', 'learned')
 

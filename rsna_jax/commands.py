@@ -142,7 +142,8 @@ def evaluate(options) -> None:
 
 
 def compare(options) -> None:
-  from rsna_jax import compare, compare_text
+  from rsna_jax import compare
+  from rsna_jax.scoring import compare_text
 
   found = compare.compare(
     options.sources,

@@ -9,18 +9,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsna_jax import (
-  bootstrap,
-  compare_text,
-  compared_sets,
-  errors,
-  files,
-  label_files,
-  metrics,
-  paired,
-  results,
-  sums,
-)
+from rsna_jax import errors, files, metrics, results
+from rsna_jax.scoring import compare_text, compared_sets, label_files
+from rsna_jax.stats import bootstrap, paired, sums
 
 FIGURES = ('roc_auc', 'average_precision', 'pf1')
 _OF_CALLS = ('f1', 'sensitivity', 'specificity')

@@ -11,19 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rsna_jax import (
-  aggregate,
-  errors,
-  files,
-  pooling,
-  reporting,
-  results,
-  run,
-  score,
-  train,
-)
+from rsna_jax import aggregate, errors, files, reporting, results, run, train
 from rsna_jax import config as config_lib
 from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.scoring import score
+from rsna_jax.stats import pooling
 
 
 def crossvalidate(

@@ -23,11 +23,9 @@ from rsna_jax import (
   models,
   optim,
   parallel,
-  pooling,
   reporting,
   results,
   schema,
-  score,
   steps,
   tta,
 )
@@ -35,6 +33,8 @@ from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, order, reader
+from rsna_jax.scoring import score
+from rsna_jax.stats import pooling
 
 SPLITS = ('train', 'validation', 'test', 'all', 'submission')
 

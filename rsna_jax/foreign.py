@@ -12,19 +12,16 @@ import pathlib
 import ml_collections
 import numpy as np
 
-from rsna_jax import (
+from rsna_jax import errors, files, results, schema
+from rsna_jax.scoring import (
   class_score,
-  errors,
-  files,
   label_files,
   prediction_files,
-  results,
-  schema,
   score,
   scored_sets,
-  subgroups,
 )
-from rsna_jax import decision as decision_lib
+from rsna_jax.stats import decision as decision_lib
+from rsna_jax.stats import subgroups
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,14 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from rsna_jax import (
-  distributions,
-  errors,
-  explain,
-  explain_files,
-  files,
-  inference,
-)
+from rsna_jax import errors, explain, explain_files, files, inference
+from rsna_jax.stats import distributions
 
 # Of the original's longer side: so far beside the lesion still counts as on it.
 TOLERANCE = 0.02

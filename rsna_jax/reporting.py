@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from rsna_jax import config as config_lib
-from rsna_jax import decision, division, errors, schema
+from rsna_jax import division, errors, schema
 from rsna_jax.report import card, data_tables, html, leaks, tables, worst
+from rsna_jax.stats import decision
 
 Explain = Callable[[int], np.ndarray | None]
 

@@ -12,16 +12,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from rsna_jax import (
-  decision,
-  files,
-  pooling,
-  reporting,
-  schema,
-  submission,
-  writers,
-)
+from rsna_jax import files, reporting, schema, submission, writers
 from rsna_jax.report import plots
+from rsna_jax.stats import decision, pooling
 
 
 def prediction_columns(

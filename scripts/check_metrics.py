@@ -18,8 +18,9 @@ import numpy as np
 import reference_metrics as reference
 from sklearn import metrics as sk
 
-from rsna_jax import bootstrap, foreign, results, schema, thresholds
+from rsna_jax import foreign, results, schema
 from rsna_jax.data import table as table_lib
+from rsna_jax.stats import bootstrap, thresholds
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _CHECKED_RESAMPLES = 10

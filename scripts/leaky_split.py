@@ -21,9 +21,10 @@ import time
 import numpy as np
 from PIL import Image
 
-from rsna_jax import bootstrap, errors, files, metrics, schema, shell, train
 from rsna_jax import config as config_lib
+from rsna_jax import errors, files, metrics, schema, shell, train
 from rsna_jax.data import convert, layout, preprocess
+from rsna_jax.stats import bootstrap
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 _DATA = os.environ.get('RSNA_JAX_DATA', _ROOT / '..' / 'shared' / 'data')

@@ -6,7 +6,7 @@ import numpy as np
 from sklearn import linear_model
 from sklearn import metrics as sk
 
-from rsna_jax import thresholds
+from rsna_jax.stats import thresholds
 
 
 def joined(names, *columns):

@@ -12,7 +12,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from rsna_jax import audit, audit_checks, audit_counts, cli, errors
+from rsna_jax import audit, cli, errors
+from rsna_jax.audit import checks, counts
 from rsna_jax.data import inventory, preprocess, survey
 
 DATA = pathlib.Path(
@@ -202,7 +203,7 @@ def images_of(columns, n=200, facts=None):
     row |= {name: value(cancer, rng) for name, value in columns.items()}
     item = inventory.Item('train', f'{i}.dcm', f'{i}.dcm', row, i + 2)
     shown = facts(cancer, rng) if facts else None
-    made.append(audit_checks.Image(item, shown))
+    made.append(checks.Image(item, shown))
   return made
 
 
@@ -233,7 +234,7 @@ def test_a_leaking_column_and_a_shortcut_are_told_from_an_honest_one():
       facts | {'rows': 4000 if cancer or rng.random() < 0.2 else 2776}
     ),
   )
-  found = audit_counts.predictors(images, ['BIRADS', 'density'])
+  found = counts.predictors(images, ['BIRADS', 'density'])
   aucs = {c['name']: c['auc'] for c in found['columns']}
   assert found['positives'] == 50 and found['enough']
   assert aucs['BIRADS']['value'] == 1
@@ -242,7 +243,7 @@ def test_a_leaking_column_and_a_shortcut_are_told_from_an_honest_one():
     assert aucs[name]['low'] < 0.55
   # The same for all: neither a machine nor a syntax can tell anything.
   assert {'machine_id', 'transfer_syntax', 'levels'}.isdisjoint(aucs)
-  sizes = {c['name']: c for c in audit_counts.counts(images)}['size']['values']
+  sizes = {c['name']: c for c in counts.counts(images)}['size']['values']
   by_size = {x['value']: x for x in sizes}
   assert by_size['2776 x 2000']['positives'] == 0
   assert by_size['4000 x 2000']['positives'] == 50
@@ -255,15 +256,13 @@ def test_headers_that_contradict_their_rows_are_named():
   header = {'image_id': 3, 'laterality': 'R', 'age': 60.5, 'view': 'CC'}
   item = inventory.Item('train', 'a.dcm', 'a.dcm', row, 2)
   facts = {'attributes': header, 'patient': patient}
-  found = audit_checks.header_and_row([audit_checks.Image(item, facts)])
+  found = checks.header_and_row([checks.Image(item, facts)])
   differ = {name: entry['differ']['count'] for name, entry in found.items()}
   assert differ == dict.fromkeys(found, 0) | {'laterality': 1}
   assert found['view']['compared'] == 0  # the row has none
   assert found['laterality']['differ']['list'][0]['header'] == 'R'
-  other = audit_checks.Image(item, facts | {'patient': 'x', 'attributes': {}})
-  (entry,) = audit_checks.header_and_row([other])['patient_id']['differ'][
-    'list'
-  ]
+  other = checks.Image(item, facts | {'patient': 'x', 'attributes': {}})
+  (entry,) = checks.header_and_row([other])['patient_id']['differ']['list']
   assert 'row' not in entry and 'header' not in entry
 
 

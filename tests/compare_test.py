@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from rsna_jax import compare, compare_text, delong, errors
+from rsna_jax import compare, errors
+from rsna_jax.scoring import compare_text
+from rsna_jax.stats import delong
 
 
 def _write(path, scores, labels, rows=None):

@@ -5,8 +5,9 @@ import io
 import numpy as np
 from PIL import Image
 
-from rsna_jax import aggregate, score
+from rsna_jax import aggregate
 from rsna_jax.report import data_tables, leaks, worst
+from rsna_jax.scoring import score
 
 HISTORY = [
   {'step': 10, 'train/loss': 0.7},

@@ -13,7 +13,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from rsna_jax import audit_checks, audit_counts, errors, files
+from rsna_jax import errors, files
+from rsna_jax.audit import checks, counts
 from rsna_jax.data import dataset, inventory, preprocess, sandbox, survey
 from rsna_jax.report import sheet_choice
 
@@ -121,11 +122,11 @@ def jpeg(entry: Entry) -> bytes:
 
 
 def entries(
-  chosen: Iterable[tuple[audit_checks.Image, list[str]]],
+  chosen: Iterable[tuple[checks.Image, list[str]]],
   spec: preprocess.Spec,
   pool: sandbox.Pool,
   *,
-  standard: Callable[[audit_checks.Image], np.ndarray] | None = None,
+  standard: Callable[[checks.Image], np.ndarray] | None = None,
 ) -> Iterator[Entry]:
   """Opens the files of chosen images again, for their pictures.
 
@@ -199,11 +200,11 @@ def from_prepared(
     if key in there:
       item = there[key]
       found = facts.get(os.path.abspath(item.file))
-      images.append(audit_checks.Image(item, found))
+      images.append(checks.Image(item, found))
       place[item.file] = i
   chosen = sheet_choice.choose(images, cap=cap, seed=seed)
 
-  def standard(image: audit_checks.Image) -> np.ndarray:
+  def standard(image: checks.Image) -> np.ndarray:
     (png,) = prepared.read([place[image.item.file]])
     return preprocess.decode_png(png)
 
@@ -218,9 +219,7 @@ def from_prepared(
   return path
 
 
-def _entry(
-  image: audit_checks.Image, tags: Sequence[str], answer: dict
-) -> Entry:
+def _entry(image: checks.Image, tags: Sequence[str], answer: dict) -> Entry:
   found = answer['facts']
   box = None
   if 'box' in found:
@@ -230,7 +229,7 @@ def _entry(
   image = dataclasses.replace(image, facts=found)
   name = image.known('image_id') or pathlib.Path(image.item.name).name
   values = {
-    key: audit_counts.TABLE[key][1](image)
+    key: counts.TABLE[key][1](image)
     for key in ('laterality', 'view', 'machine_id', 'site_id')
   }
   where = [

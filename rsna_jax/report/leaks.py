@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsna_jax import aggregate, errors, logistic, paired, schema
+from rsna_jax import aggregate, errors, schema
+from rsna_jax.stats import logistic, paired
 
 _SHOWN = 20  # examples of a leak
 _BANDS = 10  # of age

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from rsna_jax import audit_checks, audit_counts
+from rsna_jax.audit import checks, counts
 
 # Of each odd kind, and of each extreme.
 _EACH = 6
 _ORDINARY_VIEWS = ('CC', 'MLO', None)
-_Image = audit_checks.Image
+_Image = checks.Image
 
 
 def _fact(image: _Image, name: str, default: Any = None) -> Any:
@@ -21,18 +21,18 @@ def _fact(image: _Image, name: str, default: Any = None) -> Any:
 
 
 def _file(name: str) -> Callable[[_Image], Any]:
-  return audit_counts.FILE[name][1]
+  return counts.FILE[name][1]
 
 
 def _view(image: _Image) -> Any:
-  return audit_counts.TABLE['view'][1](image)
+  return counts.TABLE['view'][1](image)
 
 
 # What is said of an image -> whether it holds.
 _ODD: dict[str, Callable[[_Image], bool]] = {
   'no standard image': lambda x: bool(x.error),
   'warning': lambda x: bool(_fact(x, 'warnings')),
-  'implant': lambda x: audit_counts.TABLE['implant'][1](x) == 1,
+  'implant': lambda x: counts.TABLE['implant'][1](x) == 1,
   'unusual view': lambda x: _view(x) not in _ORDINARY_VIEWS,
   'bar or frame': lambda x: (_file('beside')(x) or '').startswith('a bar'),
   'large thing beside': lambda x: _file('beside')(x) == 'something large',

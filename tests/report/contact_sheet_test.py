@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rsna_jax import audit_checks, errors
+from rsna_jax import errors
+from rsna_jax.audit import checks
 from rsna_jax.data import dataset, inventory, preprocess
 from rsna_jax.report import contact_sheet, sheet_choice
 
@@ -28,7 +29,7 @@ def made(i, machine=49, view='CC', implant=0, error='', **facts):
     'attributes': {},
   }
   item = inventory.Item('train', f'{i}.dcm', f'{i}.dcm', row, i)
-  return audit_checks.Image(item, common | facts, error)
+  return checks.Image(item, common | facts, error)
 
 
 def many():
@@ -76,8 +77,8 @@ def test_a_small_sheet_still_shows_each_odd_kind_once():
 
 def test_the_choice_is_the_same_for_a_seed_and_skips_what_cannot_be_opened():
   images, _ = many()
-  gone = audit_checks.Image(inventory.Item('train', 'x', '', {}, 1))
-  broken = audit_checks.Image(inventory.Item('train', 'y', 'y'), None, 'bad')
+  gone = checks.Image(inventory.Item('train', 'x', '', {}, 1))
+  broken = checks.Image(inventory.Item('train', 'y', 'y'), None, 'bad')
   images += [gone, broken]
   first, second, other = (
     [x.item.name for x, _ in sheet_choice.choose(images, seed=seed)]

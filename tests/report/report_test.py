@@ -8,9 +8,10 @@ import pytest
 import report_example as example
 from report_page import Page
 
-from rsna_jax import aggregate, score
+from rsna_jax import aggregate
 from rsna_jax.report import html as report
 from rsna_jax.report import plots, tables
+from rsna_jax.scoring import score
 
 ALL = set(report.SECTIONS) - {'classes'}
 

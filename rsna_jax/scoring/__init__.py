@@ -1,0 +1,1 @@
+"""From files of predictions and labels to everything that metrics.json says."""

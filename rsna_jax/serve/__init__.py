@@ -1,0 +1,1 @@
+"""The web page, its JSON interface, the store of submissions and retraining."""

@@ -1,0 +1,1 @@
+"""Figures, intervals and tests over arrays of labels and probabilities."""
