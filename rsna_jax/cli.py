@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import rsna_jax
 from rsna_jax import commands, errors, shell
+from rsna_jax.serve import verbs as serve_verbs
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
@@ -268,6 +269,7 @@ def _parser() -> argparse.ArgumentParser:
 
   verb = _verb(verbs, 'doctor', 'say what is installed and what would run')
   verb.set_defaults(run=commands.doctor)
+  serve_verbs.add(verbs, _verb)
   return parser
 
 
