@@ -4,10 +4,12 @@ It gives the metrics.json, breasts.csv and report.html of a run's evaluation,
 from the two files alone.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
@@ -89,9 +91,6 @@ def evaluate(
       f'aggregate={aggregate!r}: {said.path} has a row a breast, so there are '
       'no images to join; leave it out'
     )
-  folder = None
-  if write:
-    folder = _folder(said.path, labels, out)
   table, of_images = label_files.read(labels)
   said, rows, notes = prediction_files.join(
     said, table, of_images, labels, subset=subset
@@ -105,50 +104,41 @@ def evaluate(
     'bootstrap': bootstrap,
     'seed': seed,
   }
-  metrics, breasts = {}, {}
-  if said.cancer is not None:
-    _check_labels(judged['cancer'], labels)
-    notes += _odd(said)
-    metrics, breasts = _cancer(said, judged, options, threshold)
-  if said.classes is not None:
-    truth = schema.target_labels(judged.columns, said.target)
-    if not (truth != schema.MISSING).any():
-      raise errors.DataError(
-        f'{labels}: no density of a predicted image is known: leave the '
-        'columns of classes out'
+  folder = _folder(said.path, labels, out) if write else None
+  with _undone_if_empty(folder):
+    if folder is not None:  # refused before any work is done
+      folder.mkdir(parents=True, exist_ok=True)
+    metrics, breasts = {}, {}
+    if said.cancer is not None:
+      _check_labels(judged['cancer'], labels)
+      notes += _odd(said)
+      metrics, breasts = _cancer(said, judged, options, threshold)
+    if said.classes is not None:
+      metrics['classes'] = _classes(said, judged, labels, bootstrap, seed)
+    metrics |= {
+      'target': said.target,
+      'split': 'predictions',
+      'rows': said.per,
+      'files': {
+        name: {'name': pathlib.Path(path).name, 'sha256': _digest(path)}
+        for name, path in (('predictions', said.path), ('labels', labels))
+      },
+      'notes': notes,
+    }
+    if folder is not None:
+      shown = judged
+      if said.per == 'breast':
+        shown = table.take(np.isin(table['prediction_id'], said.ids))
+      c = ml_collections.ConfigDict(
+        {
+          'name': pathlib.Path(said.path).stem,
+          'seed': seed,
+          'predictions': os.fspath(said.path),
+          'labels': os.fspath(labels),
+          'eval': {**options, 'threshold': threshold, 'clip': clip},
+        }
       )
-    metrics['classes'] = class_score.score_classes(
-      truth,
-      said.classes,
-      judged['patient_id'],
-      bootstrap=bootstrap,
-      seed=seed,
-    )
-  metrics |= {
-    'target': said.target,
-    'split': 'predictions',
-    'rows': said.per,
-    'files': {
-      name: {'name': pathlib.Path(path).name, 'sha256': _digest(path)}
-      for name, path in (('predictions', said.path), ('labels', labels))
-    },
-    'notes': notes,
-  }
-  if folder is not None:
-    if breasts:
-      files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
-    shown = judged
-    if said.per == 'breast':
-      shown = table.take(np.isin(table['prediction_id'], said.ids))
-    c = ml_collections.ConfigDict(
-      {
-        'name': pathlib.Path(said.path).stem,
-        'predictions': os.fspath(said.path),
-        'labels': os.fspath(labels),
-        'eval': {**options, 'threshold': threshold, 'clip': clip},
-      }
-    )
-    results.write_report(c, folder, shown, metrics, breasts=breasts)
+      _write(c, folder, shown, metrics, breasts)
   return Judgement(metrics=metrics, breasts=breasts, folder=folder, notes=notes)
 
 
@@ -188,6 +178,18 @@ def _cancer(said, judged, options, threshold) -> tuple[dict, dict]:
   return metrics, breasts
 
 
+def _classes(said, judged, labels, bootstrap: int, seed: int) -> dict:
+  truth = schema.target_labels(judged.columns, said.target)
+  if not (truth != schema.MISSING).any():
+    raise errors.DataError(
+      f'{labels}: no density of a predicted image is known: leave the columns '
+      'of classes out'
+    )
+  return class_score.score_classes(
+    truth, said.classes, judged['patient_id'], bootstrap=bootstrap, seed=seed
+  )
+
+
 def _check_labels(cancer: np.ndarray, path) -> None:
   known = cancer[cancer != schema.MISSING]
   if not len(known):
@@ -215,6 +217,8 @@ def _folder(predictions, labels, out) -> pathlib.Path:
   path = pathlib.Path(predictions)
   folder = path.parent / f'{path.stem}_evaluation'
   if out is not None:
+    if not os.fspath(out):
+      raise errors.ConfigError('--out is empty: name a folder')
     folder = pathlib.Path(out)
   for given in (path, pathlib.Path(labels)):
     if (folder / 'breasts.csv').resolve() == given.resolve():
@@ -222,8 +226,32 @@ def _folder(predictions, labels, out) -> pathlib.Path:
         f'--out {folder}: its breasts.csv is {given} itself and would be '
         'replaced: choose another folder'
       )
-  folder.mkdir(parents=True, exist_ok=True)  # refused before any work is done
   return folder
+
+
+@contextlib.contextmanager
+def _undone_if_empty(folder: pathlib.Path | None) -> Iterator[None]:
+  """Takes a folder that was not there away again, where nothing came of it."""
+  added = []
+  for one in (folder, *folder.absolute().parents) if folder else ():
+    if os.path.lexists(one):
+      break
+    added.append(one)
+  try:
+    yield
+  except BaseException:
+    for one in added:
+      with contextlib.suppress(OSError):
+        one.rmdir()
+    raise
+
+
+def _write(c, folder, table, metrics, breasts) -> None:
+  if breasts:
+    files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
+  else:
+    (folder / 'breasts.csv').unlink(missing_ok=True)  # of an earlier call
+  results.write_report(c, folder, table, metrics, breasts=breasts)
 
 
 def _digest(path: str | os.PathLike) -> str:

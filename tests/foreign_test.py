@@ -216,6 +216,22 @@ def _other_patient(said, labels):
   _write(said, 'image_id,patient_id,cancer', rows)
 
 
+def _classes_that_do_not_sum(said, labels):
+  classes = schema.DENSITY_CANCER_CLASSES
+  rows = [[x, *[1 / 8] * 8] for x in _scores(labels)]
+  rows[0][1:3] = 1, 0.25
+  _write(said, ','.join(['image_id', *classes]), rows)
+
+
+def _long_id(said, labels):
+  _write(said, 'prediction_id,cancer', [('9' * 9000, 0.5)])
+
+
+def _no_label(said, labels):
+  for was in '01':
+    _labels_change(f',50,{was},', ',50,,')(said, labels)
+
+
 @pytest.mark.parametrize(
   ('change', 'options', 'words'),
   [
@@ -229,6 +245,12 @@ def _other_patient(said, labels):
     (_change(3, '12,1.5'), [], ['p.csv:4', "'1.5'", '--clip']),
     (_change(3, '12,inf'), ['--clip'], ['p.csv:4', "'inf'", 'from 0 to 1']),
     (_change(3, '12'), [], ['p.csv:4', '1 fields: give 2']),
+    (_classes_that_do_not_sum, [], ['p.csv:2', 'sum to 2', '1 rows']),
+    (_long_id, [], ['p.csv:2', 'prediction_id=', 'as in 10008_L']),
+    (_no_label, [], ['no predicted row has a label']),
+    (None, ['--threshold', 'nan'], ['threshold nan', 'from 0 to 1']),
+    (None, ['--bootstrap', '9' * 12], ['bootstrap=9', 'at most']),
+    (None, ['--out', ''], ['--out is empty']),
     (_change(0, 'image_id,score'), [], ['no column cancer']),
     (_change(0, 'name,cancer'), [], ['no column image_id']),
     (_empty, [], ['p.csv: empty']),
@@ -267,9 +289,43 @@ def test_bad_input_is_refused_in_one_line(
   assert end.value.code == 2
   lines = capsys.readouterr().err.splitlines()
   assert len([x for x in lines if x.startswith('error: ')]) == 1
-  assert not (out / 'metrics.json').exists()
+  assert not out.exists()
+  assert not (tmp_path / 'p_evaluation').exists()
   for word in words:
     assert word in lines[-1], lines[-1]
+
+
+@pytest.mark.parametrize(
+  ('calibration', 'per_site'),
+  [('platt', False), ('temperature', True), ('isotonic', False)],
+)
+def test_calibrated_predictions_have_a_page_of_their_own_numbers(
+  tmp_path, labels, said, calibration, per_site
+):
+  options = {
+    'calibration': calibration,
+    'rule': 'pf1',
+    'per_site': per_site,
+    'bootstrap': 20,
+  }
+  found = foreign.evaluate(said, labels, tmp_path / 'out', **options)
+  written = json.loads((tmp_path / 'out' / 'metrics.json').read_text())
+  assert written['decision']['calibration'] == calibration
+  page = (tmp_path / 'out' / 'report.html').read_text()
+  brier = found.metrics['calibration']['after']['brier']['value']
+  assert f'{brier:.4f}' in page
+
+
+def test_what_an_earlier_call_said_of_breasts_does_not_stay(
+  tmp_path, labels, said
+):
+  out = tmp_path / 'out'
+  foreign.evaluate(said, labels, out, bootstrap=0)
+  assert (out / 'breasts.csv').is_file()
+  rows = [[x, 0.25, 0.25, 0.25, 0.25] for x in _scores(labels)]
+  names = ','.join(['image_id', *(f'density_{x}' for x in 'ABCD')])
+  foreign.evaluate(_write(said, names, rows), labels, out, bootstrap=0)
+  assert not (out / 'breasts.csv').exists()
 
 
 def test_options_of_predictions_do_not_go_with_a_run(capsys):

@@ -17,6 +17,8 @@ from rsna_jax.data import table as table_lib
 
 _DENSITY = tuple(f'density_{letter}' for letter in schema.DENSITIES)
 _COMPARED = ('patient_id', 'laterality', 'view', 'prediction_id')
+_MOST_CHARACTERS = 40  # of an id, or of what is compared with the labels
+_ROUNDED = 0.02  # from 1, that probabilities of classes may sum to
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -102,6 +104,7 @@ def read(path: str | os.PathLike, *, clip: bool = False) -> Predictions:
     ):
       if all(x in values for x in names):
         target, classes = kind, np.stack([values[x] for x in names], axis=1)
+        _check_sums(path, lines, names, classes)
   if cancer is None and target == 'density_cancer':
     cancer = np.minimum(classes[:, 1::2].sum(axis=1), 1.0)
   if cancer is None and classes is None:
@@ -117,7 +120,8 @@ def read(path: str | os.PathLike, *, clip: bool = False) -> Predictions:
     target=target,
     classes=classes,
     columns={
-      x: np.char.strip(np.array(column, str))
+      # A cell may hold thousands of characters, an array all rows as many.
+      x: np.array([text.strip()[:_MOST_CHARACTERS] for text in column], str)
       for x, column in texts.items()
       if x in _COMPARED or x.startswith('label')
     },
@@ -137,6 +141,11 @@ def _ids(path, lines, name: str, texts: Sequence[str]) -> np.ndarray:
         ) from error
     elif not value:
       raise errors.DataError(f'{path}:{line}: {name}: missing, give one')
+    elif len(value) > _MOST_CHARACTERS:
+      raise errors.DataError(
+        f'{path}:{line}: {name}={value[:_MOST_CHARACTERS]!a}...: write '
+        'patient_id and laterality, as in 10008_L'
+      )
     if value in first:
       raise errors.DataError(
         f'{path}:{line}: {name}={value}: stands on line {first[value]} already '
@@ -168,6 +177,17 @@ def _probabilities(path, lines, name, texts, clip: bool) -> np.ndarray:
       )
     found[i] = min(max(value, 0.0), 1.0)
   return found
+
+
+def _check_sums(path, lines, names, classes: np.ndarray) -> None:
+  total = classes.sum(axis=1)
+  wrong = np.flatnonzero(np.abs(total - 1) > _ROUNDED)
+  if len(wrong):
+    raise errors.DataError(
+      f'{path}:{lines[wrong[0]]}: {names[0]} to {names[-1]} sum to '
+      f'{total[wrong[0]]:.4g} ({len(wrong)} rows do not sum to 1): give the '
+      'probability of each class'
+    )
 
 
 def join(

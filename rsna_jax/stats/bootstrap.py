@@ -33,6 +33,7 @@ OF_COUNTS = {
 
 _BLOCK_WEIGHTS = 2_000_000  # weights held by a thread, in a few arrays
 _MOST_THREADS = 4
+_MOST_RESAMPLES = 100_000  # far more than the ends of an interval need
 
 
 class Resamples:
@@ -56,7 +57,12 @@ class Resamples:
 
     Raises:
       errors.DataError: there is no patient.
+      errors.ConfigError: more resamples than any memory holds.
     """
+    if n > _MOST_RESAMPLES:
+      raise errors.ConfigError(
+        f'bootstrap={n}: give at most {_MOST_RESAMPLES} resamples'
+      )
     self.patients = np.unique(np.asarray(patients))
     size = len(self.patients)
     if not size:
