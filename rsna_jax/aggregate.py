@@ -126,7 +126,14 @@ def combine(
   """
   if how == 'mean':
     n = np.bincount(group, minlength=size)
-    return np.bincount(group, weights=values, minlength=size) / np.maximum(n, 1)
+    total = np.bincount(group, weights=values, minlength=size)
+    # Rounding may carry it beyond its images, and would then rank groups whose
+    # images are all alike by how many they are: 0.2 three times is above 0.2.
+    return np.clip(
+      total / np.maximum(n, 1),
+      -_highest(group, -values, size),
+      _highest(group, values, size),
+    )
   if how == 'noisy_or':
     # A certain image makes the group certain: the logarithm is -inf.
     with np.errstate(divide='ignore'):
@@ -142,9 +149,7 @@ def combine(
     )
     values = combine(pair, values, len(pairs))
     group = pairs // max(len(kinds), 1)
-  found = np.full(size, -np.inf)
-  np.maximum.at(found, group, values)
-  return found
+  return _highest(group, values, size)
 
 
 def patients(
@@ -194,6 +199,12 @@ def patients(
     'label': label,
     'n_breasts': np.bincount(patient, minlength=len(first)).astype(np.int64),
   }
+
+
+def _highest(group: np.ndarray, values: np.ndarray, size: int) -> np.ndarray:
+  found = np.full(size, -np.inf)
+  np.maximum.at(found, group, values)
+  return found
 
 
 def _groups(names: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -262,7 +262,7 @@ def main() -> int:
   breasts = {
     'rows': rows,
     'y': table['cancer'][rows],
-    'p': np.array([sum(x for _, x in g) / len(g) for g in groups]),
+    'p': np.array([reference.mean([x for _, x in g]) for g in groups]),
   }
   patients = reference.joined(
     table['patient_id'][rows], breasts['y'].tolist(), breasts['p'].tolist()

@@ -17,6 +17,11 @@ def joined(names, *columns):
   return groups
 
 
+def mean(values):
+  """The mean, which rounding does not carry beyond the values."""
+  return min(max(sum(values) / len(values), min(values)), max(values))
+
+
 def best_f1(y, p):
   """The highest threshold with the highest F1, by scikit-learn's curve."""
   precision, recall, cuts = sk.precision_recall_curve(y, p)

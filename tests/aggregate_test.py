@@ -53,6 +53,21 @@ def test_noisy_or_and_view_max_equal_a_loop_with_duplicates_and_missing_views():
     assert by_view['cancer'][k] == pytest.approx(max(means), abs=1e-12)
 
 
+@pytest.mark.parametrize('value', [0.1, 0.2, 0.35, 0.7, 1 / 3, 1e-9])
+@pytest.mark.parametrize('how', ['mean', 'view_max'])
+def test_images_that_are_alike_do_not_rank_by_how_many_they_are(how, value):
+  counts = range(1, 9)
+  names = np.repeat([f'{n}_L' for n in counts], counts)
+  found = aggregate.breasts(
+    names,
+    np.repeat(counts, counts),
+    np.full(len(names), value),
+    how=how,
+    views=np.full(len(names), 'CC'),
+  )
+  assert set(found['cancer'].tolist()) == {value}
+
+
 def test_a_patient_is_positive_by_one_breast_and_negative_by_all():
   found = aggregate.patients(
     [7, 8, 7, 9, 9, 6],
