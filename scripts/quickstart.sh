@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 out=${1:-quickstart}
 start=$SECONDS
 
-make_environment plots
+make_environment plots,serve
 rsna_jax=.venv/bin/rsna-jax
 mkdir -p "$out"
 
@@ -37,6 +37,8 @@ Done in $((SECONDS - start)) seconds. What there is now:
   submission   $out/run/submission.csv
   predictions  $out/predictions/predictions.csv
 
-Next: the same with real mammograms, see README.md.
+Next: open the page on this model, then http://127.0.0.1:8000 in a browser:
+  $rsna_jax serve --workdir $out/run --store $out/store
+or train on real mammograms, see README.md.
 Research use only, not a medical device.
 TEXT
