@@ -26,6 +26,7 @@ SCHEDULES = ('constant', 'cosine', 'linear')
 AGGREGATES = ('mean', 'max', 'noisy_or', 'view_max', 'learned')
 CALIBRATIONS = ('none', 'temperature', 'platt', 'beta', 'isotonic')
 CHECKPOINTS = ('best', 'latest')
+EXTRA_ROWS = ('train', 'all')
 VIEWS = ('flip_vertical', 'shift', 'scale', 'intensity')
 AVERAGES = ('logit', 'probability')
 
@@ -57,6 +58,10 @@ def default() -> ml_collections.ConfigDict:
   c.data.split_seed = 0  # of the folds
   c.data.target = 'cancer'  # cancer | density | density_cancer
   c.data.positives_per_batch = 1  # with cancer, at least; 0: as they come
+  # More folders that `prepare` wrote with the same spec, to train on besides.
+  c.data.extra = ()
+  c.data.extra_share = 0.5  # of every training batch, that is drawn from them
+  c.data.extra_rows = 'train'  # of them: train, as data.split has it, or all
 
   c.augment = ml_collections.ConfigDict()
   c.augment.flip_vertical = 0.5  # probability
@@ -146,6 +151,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('data.bits', (8, 16))
   one_of('data.split', SPLITS)
   one_of('data.target', tuple(schema.TARGETS))
+  one_of('data.extra_rows', EXTRA_ROWS)
   one_of('model.pool', POOLS)
   one_of('train.dtype', DTYPES)
   one_of('optim.schedule', SCHEDULES)
@@ -185,6 +191,21 @@ def validate(c: ml_collections.ConfigDict) -> None:
     0 <= c.data.positives_per_batch < c.train.batch_size,
     'from 0 to train.batch_size - 1',
   )
+  extra = c.data.extra
+  check(
+    'data.extra',
+    all(isinstance(x, str) and x for x in extra)
+    and len({os.path.abspath(x) for x in (*extra, c.data.dir)})
+    == len(extra) + 1,
+    'folders that rsna-jax prepare wrote, each once, and not data.dir',
+  )
+  if extra:
+    check(
+      'data.extra_share',
+      0 < c.data.extra_share < 1 and 0 < extra_examples(c) < c.train.batch_size,
+      'above 0 and below 1, so that data.dir and data.extra each have an '
+      f'example of the {c.train.batch_size} of a batch',
+    )
   leaks = [n for n in c.model.metadata if n not in schema.METADATA_COLUMNS]
   known = [n for n in leaks if n in schema.TRAIN_COLUMNS]
   check(
@@ -257,6 +278,13 @@ def validate(c: ml_collections.ConfigDict) -> None:
     check(field, 0 < c[group][name] < math.inf, 'more than 0, and finite')
   if found:
     raise errors.ConfigError('config: ' + '; '.join(found))
+
+
+def extra_examples(c: ml_collections.ConfigDict) -> int:
+  """How many examples of each training batch come from `data.extra`."""
+  if not c.data.extra:
+    return 0
+  return round(c.data.extra_share * c.train.batch_size)
 
 
 def load(path: str | os.PathLike) -> ml_collections.ConfigDict:

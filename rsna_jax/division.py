@@ -1,6 +1,7 @@
 """Which rows of a data set belong to which split of a run, by patient."""
 
 import logging
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -22,8 +23,17 @@ def folds_of(c, data, rows: np.ndarray, split: str) -> np.ndarray:
   return found[rows]
 
 
-def select_rows(c, data, split: str, trained_on: str | None) -> np.ndarray:
+def select_rows(
+  c, data, split: str, trained_on: str | None, mixed_in: Sequence[str] = ()
+) -> np.ndarray:
   """Row numbers of a split.
+
+  Args:
+    c: the run's config.
+    data: the data set to divide.
+    split: the name of the split.
+    trained_on: fingerprint of the data that the run divides; None: of these.
+    mixed_in: fingerprints of the data that it was trained on besides.
 
   Raises:
     errors.DataError: the split is empty, or cannot be told on other data than
@@ -34,7 +44,7 @@ def select_rows(c, data, split: str, trained_on: str | None) -> np.ndarray:
     rows = np.flatnonzero(data.split == 'test')
     remedy = 'prepare a folder that holds test.csv and test_images'
   elif split == 'all':
-    if trained_on == data.fingerprint:
+    if data.fingerprint in (trained_on, *mixed_in):
       _LOG.warning(
         'split all of the data that this run was trained on: the figures are '
         'not those of unseen patients'
@@ -61,10 +71,26 @@ def select_rows(c, data, split: str, trained_on: str | None) -> np.ndarray:
 
 def divide(c, data) -> np.ndarray:
   """'train', 'validation' or 'test' for each labelled row, by patient."""
+  return _divide(c, data, c.data.split)
+
+
+def divide_extra(c, data) -> np.ndarray:
+  """As `divide`, of a set mixed in, which need not have what is held out."""
+  split = c.data.split
+  labelled = data.split == 'train'
+  if (
+    split in ('site', 'machine')
+    and not (data.table[f'{split}_id'][labelled] == c.data.held_out).any()
+  ):
+    split = 'folds'
+  return _divide(c, data, split)
+
+
+def _divide(c, data, split: str) -> np.ndarray:
   table = data.table.take(np.flatnonzero(data.split == 'train'))
   parts = folds.assign(
     table,
-    split=c.data.split,
+    split=split,
     held_out=c.data.held_out,
     folds=c.data.folds,
     fold=c.data.fold,

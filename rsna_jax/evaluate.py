@@ -150,7 +150,9 @@ def evaluate(
     c.eval.update(options)
     which = which or c.eval.checkpoint
   data = dataset_lib.open_dataset(c)
-  rows = division.select_rows(c, data, split, trained_on=run.fingerprint)
+  rows = division.select_rows(
+    c, data, split, run.fingerprint, run.extra_fingerprints
+  )
   state, step = restore(run, which)
   logits = Predictor(c, run.encoder)(state, data, rows)
   return judge(

@@ -27,6 +27,7 @@ _FREE = (
   'name',
   'parallel.mode',
   'data.dir',
+  'data.extra',  # whose fingerprints are compared
   'data.reader',
   'data.threads',
   'data.prefetch',
@@ -69,6 +70,8 @@ class Run:
     spec: how pixels become the network's image; None where it sees none.
     encoder: how columns become the network's metadata.
     fingerprint: of the data set that it was trained on.
+    extra_fingerprints: of those that were mixed in, in the order of
+      `data.extra`.
   """
 
   workdir: pathlib.Path
@@ -76,6 +79,7 @@ class Run:
   spec: preprocess.Spec | None
   encoder: metadata.Encoder
   fingerprint: str
+  extra_fingerprints: tuple[str, ...] = ()
 
 
 def load(workdir: str | os.PathLike) -> Run:
@@ -101,6 +105,7 @@ def load(workdir: str | os.PathLike) -> Run:
       spec=None if spec is None else preprocess.Spec.from_json(spec),
       encoder=metadata.Encoder.from_json(how['metadata']),
       fingerprint=how['data_fingerprint'],
+      extra_fingerprints=tuple(how.get('extra_fingerprints', ())),
     )
   except FileNotFoundError as error:
     raise errors.RunError(f'{error.filename}: missing from the run') from error
@@ -133,6 +138,13 @@ def start(run: Run) -> None:
         f'{old.fingerprint[:12]}, now {run.fingerprint[:12]}); choose another '
         '--workdir, or the old --config.data.dir'
       )
+    if old.extra_fingerprints != run.extra_fingerprints:
+      raise errors.RunError(
+        f'{run.workdir} was trained with other data mixed in (fingerprints '
+        f'{_short(old.extra_fingerprints)}, now '
+        f'{_short(run.extra_fingerprints)}); choose another --workdir, or the '
+        'old --config.data.extra'
+      )
   if jax.process_index() != 0:
     return
   files.write_json(
@@ -142,6 +154,7 @@ def start(run: Run) -> None:
       'metadata': run.encoder.to_json(),
       'target': run.config.data.target,
       'data_fingerprint': run.fingerprint,
+      'extra_fingerprints': list(run.extra_fingerprints),
     },
   )
   files.write_json(run.workdir / 'environment.json', environment())
@@ -204,6 +217,10 @@ def _differences(old, new) -> list[str]:
         f'{field}: {before.get(field)!r} before, {after.get(field)!r} now'
       )
   return found
+
+
+def _short(fingerprints: tuple[str, ...]) -> str:
+  return ', '.join(x[:12] for x in fingerprints) or 'none'
 
 
 def _flat(values: dict, prefix: str = '') -> dict:

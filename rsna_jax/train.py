@@ -19,12 +19,13 @@ from jax.experimental import multihost_utils
 from rsna_jax import (
   checkpoint,
   division,
+  error_maps,
   errors,
   evaluate,
   losses,
+  mixing,
   optim,
   parallel,
-  schema,
   shell,
   steps,
   transfer,
@@ -34,7 +35,7 @@ from rsna_jax import (
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
-from rsna_jax.data import metadata, order, reader
+from rsna_jax.data import metadata, reader
 
 
 class DivergedError(errors.RunError):
@@ -71,20 +72,13 @@ def _train(c, workdir: pathlib.Path) -> dict:
   c.data.dir = os.path.abspath(c.data.dir)
   if c.model.init_from:
     c.model.init_from = os.path.abspath(c.model.init_from)
+  c.data.extra = tuple(map(os.path.abspath, c.data.extra))
   data = dataset_lib.open_dataset(c)
-  parts = division.divide(c, data)
+  training = mixing.gather(c, data)
   labelled = np.flatnonzero(data.split == 'train')
-  known = (
-    schema.target_labels(data.table.columns, c.data.target) != schema.MISSING
-  )
-  rows = labelled[(parts == 'train') & known[labelled]]
-  held_out = labelled[parts == 'validation']
-  if not len(rows) or not len(held_out):
-    raise errors.DataError(
-      f'{c.data.dir}: {len(rows)} training and {len(held_out)} validation '
-      'images: use more patients or fewer data.folds'
-    )
-  table = data.table.take(rows)
+  held_out = labelled[division.divide(c, data) == 'validation']
+  # Of its own rows, so that data mixed in leave the meaning of inputs alone.
+  table = data.table.take(training.rows[: training.own])
   encoder = metadata.Encoder.fit(table, c.model.metadata)
   run = run_lib.Run(
     workdir=workdir,
@@ -92,12 +86,7 @@ def _train(c, workdir: pathlib.Path) -> dict:
     spec=data.spec,
     encoder=encoder,
     fingerprint=data.fingerprint,
-  )
-  plan = order.TrainOrder(
-    (table['cancer'] == 1).astype(np.int64),
-    c.train.batch_size,
-    c.data.positives_per_batch,
-    c.seed,
+    extra_fingerprints=training.fingerprints,
   )
   model = evaluate.create_model(c)
   mesh = parallel.make_mesh()
@@ -128,9 +117,9 @@ def _train(c, workdir: pathlib.Path) -> dict:
           f'train.steps={c.train.steps}: {workdir} is at step {start} already'
         )
     else:
-      print(_greeting(c, state, table, held_out, data))
+      print(_greeting(c, state, training, held_out))
     writer.resume(start)
-    loop = _Loop(c, run, data, rows, held_out, plan, mesh, saved, writer)
+    loop = _Loop(c, run, training, held_out, mesh, saved, writer)
     loop.run(parallel.place_state(state, mesh), start, signals)
   return _final(run, data)
 
@@ -144,8 +133,11 @@ def _final(run: run_lib.Run, data) -> dict:
     splits.append('submission')
   state, step = evaluate.restore(run)
   predictor = evaluate.Predictor(c, run.encoder)
+  explain = error_maps.explainer(c, run.encoder, state, data)
   for split in splits:
-    rows = division.select_rows(c, data, split, run.fingerprint)
+    rows = division.select_rows(
+      c, data, split, run.fingerprint, run.extra_fingerprints
+    )
     found = evaluate.judge(
       c,
       run.workdir,
@@ -154,6 +146,7 @@ def _final(run: run_lib.Run, data) -> dict:
       predictor(state, data, rows),
       split=split,
       step=step,
+      explain=explain,
     )
     if split == 'validation':
       metrics = found.metrics
@@ -165,12 +158,10 @@ def _final(run: run_lib.Run, data) -> dict:
 class _Loop:
   """The loop's parts that do not change while it runs."""
 
-  def __init__(self, c, run, data, rows, held_out, plan, mesh, saved, writer):
+  def __init__(self, c, run, training, held_out, mesh, saved, writer):
     self._config = c
-    self._data = data
-    self._rows = rows
+    self._training = training
     self._held_out = held_out
-    self._plan = plan
     self._encoder = run.encoder
     self._mesh = mesh
     self._saved = saved
@@ -198,9 +189,9 @@ class _Loop:
     rng = jax.random.key(c.seed)
     batches = reader.batches(
       c.data.reader,
-      self._data,
-      self._rows,
-      self._plan,
+      self._training.data,
+      self._training.rows,
+      self._training.plan,
       self._encoder,
       target=c.data.target,
       start_step=start,
@@ -278,8 +269,9 @@ class _Loop:
 
   def _evaluate(self, state, step: int) -> float:
     c = self._config
-    logits = self._predict(state, self._data, self._held_out)
-    scores = evaluate.quick_scores(c, self._data, self._held_out, logits)
+    data = self._training.data
+    logits = self._predict(state, data, self._held_out)
+    scores = evaluate.quick_scores(c, data, self._held_out, logits)
     self._writer.scalars(
       step, {f'validation/{name}': value for name, value in scores.items()}
     )
@@ -290,13 +282,20 @@ class _Loop:
     return scores['score']
 
 
-def _greeting(c, state, table, held_out, data) -> str:
+def _greeting(c, state, training, held_out) -> str:
   count = sum(leaf.size for leaf in jax.tree.leaves(state.params))
   devices = jax.devices()
+  patients = training.data.table['patient_id']
+  own, extra = np.split(training.rows, [training.own])
   return (
     f'{c.name}: {c.model.name}, {count:,} parameters, on {len(devices)} '
-    f'{devices[0].platform} device(s), {c.parallel.mode}; {len(table)} images '
-    f'of {len(np.unique(table["patient_id"]))} patients to train on, '
-    f'{len(held_out)} of {len(np.unique(data.table["patient_id"][held_out]))} '
-    'to validate on'
+    f'{devices[0].platform} device(s), {c.parallel.mode}; {len(own)} images '
+    f'of {len(np.unique(patients[own]))} patients to train on, '
+    f'{len(held_out)} of {len(np.unique(patients[held_out]))} to validate on'
+    + (
+      f'; {config_lib.extra_examples(c)} of {c.train.batch_size} examples of a '
+      f'batch from {len(extra)} images of {len(c.data.extra)} more set(s)'
+      if len(extra)
+      else ''
+    )
   )

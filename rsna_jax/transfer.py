@@ -27,7 +27,7 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
   """
   workdir = run.config.model.init_from
   other = run_lib.load(workdir)
-  if other.fingerprint == run.fingerprint:
+  if run.fingerprint in (other.fingerprint, *other.extra_fingerprints):
     for field in ('split', 'held_out', 'folds', 'fold', 'split_seed'):
       before, now = other.config.data[field], run.config.data[field]
       if before != now:
@@ -36,6 +36,15 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
           f'data.{field}={before!r}, here {now!r}: it has seen patients that '
           'are held out now; choose a run of other data, or of this division'
         )
+  if (
+    run.fingerprint in other.extra_fingerprints
+    and other.config.data.extra_rows == 'all'
+  ):
+    raise errors.RunError(
+      f'model.init_from={workdir!r}: was trained on all rows of these data '
+      '(data.extra_rows=all), and so on what is held out now; choose a run of '
+      'other data'
+    )
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
   widths = run.encoder.width, other.encoder.width

@@ -58,6 +58,10 @@ def test_unknown_and_ill_typed_fields_cannot_be_set():
     ('data.target', 'biopsy'),
     ('data.positives_per_batch', 32),
     ('data.positives_per_batch', -1),
+    ('data.extra', ('',)),
+    ('data.extra', ('a', './a')),
+    ('data.extra', ('data',)),
+    ('data.extra_rows', 'some'),
     ('data.threads', 0),
     ('augment.flip_vertical', 1.5),
     ('augment.scale', -0.1),
@@ -224,3 +228,16 @@ def test_json_of_something_else_is_refused(value):
   ) as caught:
     config.from_json(value, 'run/config.json')
   assert '\n' not in str(caught.value)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.01, 0.99, 1.0, float('nan')])
+def test_every_set_of_a_mixture_has_an_example_in_a_batch(share):
+  c = config.default()
+  c.data.extra_share = share  # says nothing without a set to mix in
+  config.validate(c)
+  c.data.extra = ('other',)
+  with pytest.raises(errors.ConfigError, match=r'data\.extra_share='):
+    config.validate(c)
+  c.data.extra_share = 0.3
+  config.validate(c)
+  assert config.extra_examples(c) == 10

@@ -36,7 +36,7 @@ LAYERS = (
     'watch',
   ),
   ('evaluate', 'foreign', 'compare', 'scoring.compared_sets'),
-  ('results', 'reporting', 'error_maps', 'division'),
+  ('results', 'reporting', 'error_maps', 'division', 'mixing'),
   (
     'submission',
     'report',
@@ -58,6 +58,7 @@ LAYERS = (
     'data.stream_np',
     'data.stream_tf',
     'data.dataset',
+    'data.joined',
     'data.phantom_patient',
     'data.phantom_lesions',
     'data.phantom_fields',

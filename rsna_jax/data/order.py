@@ -11,7 +11,8 @@ import numpy as np
 from rsna_jax import errors
 
 # Streams of random numbers that must not coincide.
-_POSITIVES, _NEGATIVES, _SHUFFLE = 0, 1, 2
+_POSITIVES, _NEGATIVES, _SHUFFLE, _MIX = 0, 1, 2, 3
+_STREAMS = 4  # of a set of examples
 
 
 class TrainOrder:
@@ -27,6 +28,7 @@ class TrainOrder:
     batch_size: int,
     positives_per_batch: int,
     seed: int,
+    which: int = 0,
   ):
     """Prepares the order.
 
@@ -36,6 +38,7 @@ class TrainOrder:
       positives_per_batch: positives in every batch, the rest being negatives;
         0 draws from all examples as they come.
       seed: another seed is another order.
+      which: of the sets that one seed orders; each is shuffled by itself.
 
     Raises:
       errors.DataError: an example of a kind that batches need is not there.
@@ -48,6 +51,7 @@ class TrainOrder:
       )
     self.batch_size = batch_size
     self.seed = seed % 2**64
+    self._first_stream = _STREAMS * which
     if positives_per_batch:
       pools = [
         (_POSITIVES, np.flatnonzero(labels == 1), positives_per_batch),
@@ -79,11 +83,77 @@ class TrainOrder:
       chosen = np.empty(count, np.int64)
       for epoch in np.unique(epochs).tolist():
         here = epochs == epoch
-        order = _permutation(self.seed, stream, epoch, len(members))
+        order = _permutation(
+          self.seed, self._first_stream + stream, epoch, len(members)
+        )
         chosen[here] = members[order[places[here]]]
       drawn.append(chosen)
     # Devices take consecutive parts of a batch: none should get all positives.
-    shuffle = _generator(self.seed, _SHUFFLE, step)
+    shuffle = _generator(self.seed, self._first_stream + _SHUFFLE, step)
+    return shuffle.permutation(np.concatenate(drawn))
+
+
+class MixedOrder:
+  """Endless batches of which a fixed share comes from a second set.
+
+  Each set goes through epochs of its own, as `TrainOrder` does. Positives are
+  shared out like all examples, where the second set has both kinds.
+  """
+
+  def __init__(
+    self,
+    labels: np.ndarray,
+    extra_labels: np.ndarray,
+    batch_size: int,
+    extra_examples: int,
+    positives_per_batch: int,
+    seed: int,
+  ):
+    """Prepares the order.
+
+    Args:
+      labels: (N,) int of the first set, as in `TrainOrder`.
+      extra_labels: (M,) int of the second.
+      batch_size: examples of a batch.
+      extra_examples: those of them that come from the second set; from 1 to
+        batch_size - 1.
+      positives_per_batch: as in `TrainOrder`, of both sets together.
+      seed: another seed is another order.
+
+    Raises:
+      errors.DataError: an example of a kind that batches need is not there.
+    """
+    if not 0 < extra_examples < batch_size:
+      raise errors.DataError(
+        f'data.extra_share: {extra_examples} of {batch_size} examples: from 1 '
+        f'to {batch_size - 1}'
+      )
+    self.batch_size = batch_size
+    self.seed = seed % 2**64
+    positive = np.asarray(extra_labels) == 1
+    extra_positives = 0
+    if positive.any() and not positive.all():
+      extra_positives = round(positives_per_batch * extra_examples / batch_size)
+    own = batch_size - extra_examples
+    if positives_per_batch - extra_positives > own:
+      raise errors.DataError(
+        f'data.positives_per_batch={positives_per_batch}: data.extra has not '
+        f'both kinds, and the {own} other examples of a batch do not hold so '
+        'many: lower it, or data.extra_share'
+      )
+    self._first = TrainOrder(
+      labels, own, positives_per_batch - extra_positives, seed
+    )
+    self._second = TrainOrder(
+      extra_labels, extra_examples, extra_positives, seed, which=1
+    )
+    self._start = len(np.asarray(labels))
+
+  def indices(self, step: int) -> np.ndarray:
+    """(B,) int64 positions; those of the second set follow the first's."""
+    drawn = [self._first.indices(step), self._second.indices(step)]
+    drawn[1] = drawn[1] + self._start
+    shuffle = _generator(self.seed, _MIX, step)
     return shuffle.permutation(np.concatenate(drawn))
 
 

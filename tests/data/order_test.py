@@ -127,3 +127,69 @@ def test_evaluation_counts_every_example_once(n, batch_size):
   )
   with pytest.raises(IndexError):
     evaluation.indices(evaluation.steps)
+
+
+def _mixed(labels=None, extra=None, size=16, share=6, positives=3, seed=0):
+  labels = _labels(n=100, positives=10) if labels is None else labels
+  extra = _labels(n=40, positives=8, seed=1) if extra is None else extra
+  return order.MixedOrder(labels, extra, size, share, positives, seed)
+
+
+def test_every_batch_has_its_share_of_the_second_set_and_its_positives():
+  joined = np.concatenate(
+    [_labels(n=100, positives=10), _labels(n=40, positives=8, seed=1)]
+  )
+  mixed = _mixed()
+  for step in range(60):
+    batch = mixed.indices(step)
+    assert batch.shape == (16,) and batch.dtype == np.int64
+    assert (batch >= 100).sum() == 6
+    assert (joined[batch] == 1).sum() == 3
+    assert (joined[batch[batch >= 100]] == 1).sum() == 1
+
+
+def test_each_set_of_a_mixture_goes_through_epochs_of_its_own():
+  mixed = _mixed(positives=0)
+  # 10 of 100 and 6 of 40 examples a batch: 60 batches are 6 and 9 epochs.
+  drawn = np.concatenate([mixed.indices(t) for t in range(60)])
+  counts = np.bincount(drawn, minlength=140)
+  assert set(counts[:100]) == {6} and set(counts[100:]) == {9}
+
+
+def test_a_mixed_batch_depends_on_seed_and_step_alone():
+  one, other = _mixed(seed=3), _mixed(seed=3)
+  forward = [one.indices(t) for t in range(80)]
+  for step in (79, 0, 41):
+    np.testing.assert_array_equal(other.indices(step), forward[step])
+  assert any((_mixed(seed=4).indices(t) != forward[t]).any() for t in range(3))
+
+
+def test_equal_sets_are_not_drawn_in_step():
+  labels = np.zeros(64, np.int64)
+  mixed = _mixed(labels, labels, size=64, share=32, positives=0)
+  batch = np.sort(mixed.indices(0))
+  assert (batch[:32] != batch[32:] - 64).any()
+
+
+def test_the_first_set_is_drawn_as_it_is_alone():
+  labels = _labels(n=100, positives=10)
+  mixed = _mixed(labels, np.zeros(9, np.int64), positives=2)
+  alone = order.TrainOrder(labels, 10, 2, seed=0)
+  for step in range(5):
+    batch = mixed.indices(step)
+    assert sorted(batch[batch < 100]) == sorted(alone.indices(step))
+
+
+@pytest.mark.parametrize('extra', [[0, 0, 0], [1, 1, 1]])
+def test_a_second_set_of_one_kind_is_drawn_as_it_comes(extra):
+  mixed = _mixed(extra=np.array(extra), share=6, positives=3)
+  batch = mixed.indices(0)
+  assert np.bincount(batch[batch >= 100] - 100).tolist() == [2, 2, 2]
+  with pytest.raises(errors.DataError, match=r'data\.positives_per_batch=12'):
+    _mixed(extra=np.array(extra), share=6, positives=12)
+
+
+def test_a_share_that_leaves_a_set_out_is_refused():
+  for share in (0, 16):
+    with pytest.raises(errors.DataError, match=r'data\.extra_share'):
+      _mixed(share=share)

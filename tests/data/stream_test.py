@@ -11,10 +11,12 @@ from rsna_jax.data import (
   build,
   convert,
   dataset,
+  joined,
   metadata,
   order,
   preprocess,
   stream_np,
+  table,
 )
 
 N = 22
@@ -228,3 +230,38 @@ def test_a_table_without_images_streams_empty_ones(data, reader):
   for batch in (*found, *full):
     del batch['image']
   assert_equal(found, full)
+
+
+def test_both_readers_mix_sets_alike(data):
+  pytest.importorskip('tensorflow')
+  from rsna_jax.data import stream_tf
+
+  other = dataclasses.replace(
+    data,
+    table=table.Table(
+      {**data.table.columns, 'image_id': data.table['image_id'] + 1000}
+    ),
+  )
+  both = joined.join([data, other])
+  rows = np.r_[np.arange(4, 18), N + np.arange(3, N)]
+  labels = both.table['cancer'][rows]
+  plan = order.MixedOrder(labels[:14], labels[14:], 8, 3, 2, seed=3)
+  encoder = metadata.Encoder.fit(data.table, ('age',))
+  args = (both, rows, plan, encoder)
+  kwargs = {'target': 'density_cancer', 'start_step': 3, 'stop_step': 9}
+  first = list(stream_np.batches(*args, **kwargs))
+  second = list(stream_tf.batches(*args, **kwargs))
+  assert_equal(first, second)
+  whole = list(stream_np.batches(*args, target='density_cancer', stop_step=9))
+  assert_equal(whole[3:], first)
+  for batch in first:
+    assert (batch['id'] >= 1500).sum() == 3
+    for name, pixels in zip(batch['id'], batch['image'], strict=True):
+      png = data.read([int(name) % 1000 - 500])[0]
+      np.testing.assert_array_equal(pixels[:, :, 0], preprocess.decode_png(png))
+
+
+def test_sets_of_other_specs_are_not_mixed(data):
+  other = dataclasses.replace(data, spec=preprocess.Spec(size=(32, 32)))
+  with pytest.raises(errors.DataError, match='with one spec'):
+    joined.join([data, other])

@@ -1,0 +1,129 @@
+"""The rows that a run trains on: of its data set, and of those mixed in.
+
+Evaluation knows the data set alone; what is mixed in is for training, and no
+patient or picture that the data set holds out comes back through it.
+"""
+
+import dataclasses
+
+import numpy as np
+
+from rsna_jax import config as config_lib
+from rsna_jax import division, errors, schema
+from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import joined, order
+from rsna_jax.report import leaks
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+  """What batches are made of.
+
+  Attributes:
+    data: the data set, with what is mixed in behind it.
+    rows: (N,) row numbers of `data` to train on, the data set's own first.
+    own: how many of them are the data set's own.
+    plan: the order of `rows`.
+    fingerprints: of the sets mixed in.
+  """
+
+  data: dataset_lib.Dataset
+  rows: np.ndarray
+  own: int
+  plan: order.TrainOrder | order.MixedOrder
+  fingerprints: tuple[str, ...] = ()
+
+
+def gather(c, data: dataset_lib.Dataset) -> Training:
+  """The training rows of a run and their order.
+
+  Args:
+    c: the config.
+    data: of `data.dir`, opened.
+
+  Raises:
+    errors.DataError: no rows to train on, a set that is not usable, or a kind
+      of example that batches need is not there.
+  """
+  parts = division.divide(c, data)
+  labelled = np.flatnonzero(data.split == 'train')
+  rows = labelled[(parts == 'train') & _known(c, data)[labelled]]
+  if not len(rows):
+    raise errors.DataError(
+      f'{c.data.dir}: no image to train on: use more patients or fewer '
+      'data.folds'
+    )
+  labels = _positive(data, rows)
+  if not c.data.extra:
+    return Training(
+      data=data,
+      rows=rows,
+      own=len(rows),
+      plan=order.TrainOrder(
+        labels, c.train.batch_size, c.data.positives_per_batch, c.seed
+      ),
+    )
+  held_out = labelled[parts != 'train']
+  extra = joined.open_extra(c)
+  chosen = []
+  for one in extra:
+    allowed = _allowed(c, one, data, held_out)
+    chosen.append(allowed[_known(c, one)[allowed]])
+    if not len(chosen[-1]):
+      raise errors.DataError(
+        f'{one.name}: data.extra: no row of it can be drawn: its rows have no '
+        f'{c.data.target}, or their patients are held out in {c.data.dir}: '
+        'leave it out'
+      )
+  plan = order.MixedOrder(
+    labels,
+    np.concatenate(
+      [_positive(one, of) for one, of in zip(extra, chosen, strict=True)]
+    ),
+    c.train.batch_size,
+    config_lib.extra_examples(c),
+    c.data.positives_per_batch,
+    c.seed,
+  )
+  starts = np.cumsum([len(data), *map(len, extra[:-1])])
+  behind = [start + of for start, of in zip(starts, chosen, strict=True)]
+  return Training(
+    data=joined.join([data, *extra]),
+    rows=np.concatenate([rows, *behind]),
+    own=len(rows),
+    plan=plan,
+    fingerprints=tuple(one.fingerprint for one in extra),
+  )
+
+
+def _allowed(c, extra, data, held_out: np.ndarray) -> np.ndarray:
+  """Rows of a set mixed in that may be drawn.
+
+  Not of a patient that the data set holds out, nor with the pixels of one of
+  its pictures, where `prepare` noted them.
+  """
+  labelled = np.flatnonzero(extra.split == 'train')
+  if c.data.extra_rows == 'train':
+    labelled = labelled[division.divide_extra(c, extra) == 'train']
+  ids = extra.table['patient_id'][labelled]
+  allowed = ~np.isin(ids, data.table['patient_id'][held_out])
+  hashes, own = leaks.read_hashes(extra.name), leaks.read_hashes(data.name)
+  if hashes and own:
+    images = data.table['image_id'][held_out].tolist()
+    secret = {own[x] for x in images if x in own}
+    allowed &= [
+      hashes.get(x) not in secret
+      for x in extra.table['image_id'][labelled].tolist()
+    ]
+  return labelled[allowed]
+
+
+def _known(c, data: dataset_lib.Dataset) -> np.ndarray:
+  """(len(data),) bool: rows with a label of the target."""
+  labels = schema.target_labels(data.table.columns, c.data.target)
+  return labels != schema.MISSING
+
+
+def _positive(data: dataset_lib.Dataset, rows: np.ndarray) -> np.ndarray:
+  """(len(rows),) int64: 1 for cancer."""
+  return (data.table['cancer'][rows] == 1).astype(np.int64)
