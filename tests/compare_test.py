@@ -1,5 +1,6 @@
 import csv
 import json
+import re
 import shutil
 
 import numpy as np
@@ -157,6 +158,62 @@ def test_other_labels_and_one_class_are_refused(tmp_path, example):
     _write(path, sharp, [0] * 400)
   with pytest.raises(errors.DataError, match='one class'):
     compare.compare([first, second], resamples=0)
+
+
+@pytest.mark.parametrize(
+  ('old', 'new', 'said'),
+  [
+    (',0,', ',x,', r"b.csv:2: patient_id='x': give a whole number"),
+    (',0,', f',{"9" * 30},', r'b.csv:2: patient_id='),
+    (',0,', ',,', r"b.csv:2: patient_id='': "),
+    (',0,', ',7,', r'breast 0_L: its patient_id is 0 in a.csv and 7 in b.csv'),
+    ('\n', ',2\n', r'b.csv:2: label=2: give a whole number from 0 to 1'),
+    ('\n', ',yes\n', r"b.csv:2: label='yes'"),
+  ],
+)
+def test_labels_of_the_files_themselves_are_checked(
+  tmp_path, example, old, new, said
+):
+  labels, sharp, dull = example
+  first = _write(tmp_path / 'a.csv', sharp, labels)
+  second = _write(tmp_path / 'b.csv', dull, labels)
+  lines = second.read_text().splitlines(keepends=True)
+  if old == '\n':
+    lines[1] = lines[1].rpartition(',')[0] + new
+  else:
+    lines[1] = lines[1].replace(old, new, 1)
+  second.write_text(''.join(lines))
+  with pytest.raises(errors.DataError, match=said):
+    compare.compare([first, second], resamples=0)
+
+
+def test_labels_of_the_files_may_be_written_by_pandas(tmp_path, example):
+  labels, sharp, _ = example
+  whole = [float(x) for x in labels]
+  plain = [_write(tmp_path / f'{x}.csv', sharp, labels) for x in 'ab']
+  gaps = [_write(tmp_path / f'{x}.csv', sharp, whole) for x in 'cd']
+  found = [compare.compare(x, resamples=0)['pairs'][0] for x in (plain, gaps)]
+  assert found[0]['figures'] == found[1]['figures']
+
+
+def test_a_split_that_is_none_is_refused(tiny_run, tmp_path):
+  with pytest.raises(errors.ConfigError, match=r"split '\.\./x': choose train"):
+    compare.compare([tiny_run, tmp_path], split='../x')
+
+
+def test_names_do_not_break_the_table(tmp_path, example):
+  labels, sharp, dull = example
+  first = _write(tmp_path / 'a|b.csv', sharp, labels)
+  second = _write(tmp_path / 'c.csv', dull, labels)
+  out = tmp_path / 'out'
+  compare.compare([first, second], out=out, resamples=0)
+  rows = [
+    line
+    for line in (out / 'compare.md').read_text().splitlines()
+    if line.startswith('|')
+  ]
+  cells = [len(re.findall(r'(?<!\\)\|', row)) for row in rows]
+  assert sorted(set(cells)) == [8, 10]
 
 
 def test_runs_are_compared_by_what_they_have_written(tiny_run, tmp_path):

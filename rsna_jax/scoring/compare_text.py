@@ -130,6 +130,7 @@ def _p(test: Mapping | None) -> str:
 
 def _grid(rows: list[list[str]]) -> list[str]:
   """A Markdown table whose columns stand below each other."""
+  rows = [[cell.replace('|', '\\|') for cell in row] for row in rows]
   widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
   lines = [
     '| '

@@ -8,10 +8,11 @@ import numpy as np
 
 from rsna_jax import config as config_lib
 from rsna_jax import errors, results, schema
-from rsna_jax.scoring import prediction_files, scored_sets
+from rsna_jax.scoring import own_labels, prediction_files, scored_sets
 from rsna_jax.stats import decision as decision_lib
 
 _OTHER_DATA = ('test', 'all')
+SPLITS = ('train', 'validation', 'out_of_fold', *_OTHER_DATA)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
@@ -205,13 +206,15 @@ def on_the_same(
     )
   found = [one.take(np.searchsorted(one.prediction_id, every)) for one in sets]
   for one in found[1:]:
-    wrong = np.flatnonzero(one.label != found[0].label)
-    if len(wrong):
-      raise errors.DataError(
-        f'breast {every[wrong[0]]}: its label is {found[0].label[wrong[0]]} in '
-        f'{found[0].name} and {one.label[wrong[0]]} in {one.name} '
-        f'({len(wrong)} differ): give --labels train.csv'
-      )
+    for what in ('label', 'patient_id'):
+      ours, theirs = getattr(found[0], what), getattr(one, what)
+      wrong = np.flatnonzero(ours != theirs)
+      if len(wrong):
+        raise errors.DataError(
+          f'breast {every[wrong[0]]}: its {what} is {ours[wrong[0]]} in '
+          f'{found[0].name} and {theirs[wrong[0]]} in {one.name} '
+          f'({len(wrong)} differ): give --labels train.csv'
+        )
   y = found[0].label
   if y.min() == y.max():
     raise errors.DataError(
@@ -230,6 +233,8 @@ def _of_folder(folder: pathlib.Path, split: str):
       f'{folder}: neither a run (no config.json) nor a folder of crossvalidate'
     )
   settings = config_lib.from_json(path.read_text('utf-8'), str(path)).eval
+  if split not in SPLITS:
+    raise errors.ConfigError(f'split {split!r}: choose {", ".join(SPLITS)}')
   if path.parent != folder and split == 'validation':
     split = 'out_of_fold'
   # What was learned from these breasts would flatter on them.
@@ -253,37 +258,4 @@ def _columns(said, labels, path, subset):
     )
     columns = table.take(rows).columns
     return {**columns, 'label': columns['cancer']}, said.cancer, aggregate
-  given = said.columns
-  label = next(
-    (
-      x for x in ('label', 'label_cancer', 'label_density_cancer') if x in given
-    ),
-    None,
-  )
-  if label is None:
-    raise errors.DataError(f'{path}: no labels in it: give --labels train.csv')
-  if said.per == 'breast':
-    breast = said.ids
-  elif 'prediction_id' in given:
-    breast = given['prediction_id']
-  else:
-    raise errors.DataError(
-      f'{path}: no column prediction_id: give --labels train.csv'
-    )
-  if 'patient_id' in given:
-    patient = given['patient_id']
-  else:
-    patient = np.char.partition(breast.astype(str), '_')[:, 0]
-  try:
-    truth = np.array([int(x) if x else schema.MISSING for x in given[label]])
-    patient = patient.astype(np.int64)
-  except ValueError as error:
-    raise errors.DataError(
-      f'{path}: {error}: labels and patients are whole numbers'
-    ) from error
-  if label == 'label_density_cancer':
-    truth = np.where(truth == schema.MISSING, truth, truth % 2)
-  if not np.isin(truth, (0, 1, schema.MISSING)).all():
-    raise errors.DataError(f'{path}: {label} has to be 0 or 1')
-  columns = {'prediction_id': breast, 'patient_id': patient, 'label': truth}
-  return columns, said.cancer, aggregate
+  return own_labels.columns(said), said.cancer, aggregate
