@@ -52,7 +52,9 @@ def find(image: np.ndarray) -> Breast:
   )
   mask = _outline(small)
   if mask is None:
-    raise BreastError('no breast found: the picture is blank or has none')
+    raise BreastError(
+      'no breast found: the picture is blank or has none', about='breast'
+    )
   ys = np.flatnonzero(mask.any(axis=1))
   xs = np.flatnonzero(mask.any(axis=0))
   # One thumbnail pixel of margin: an edge may lie anywhere in a pixel.

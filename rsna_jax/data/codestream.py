@@ -9,8 +9,10 @@ import struct
 import imagecodecs
 import numpy as np
 
+from rsna_jax import errors
 
-class CodestreamError(ValueError):
+
+class CodestreamError(errors.Told):
   """A frame is damaged, or is not what the DICOM header says."""
 
 
@@ -34,16 +36,19 @@ class Frame:
     if (rows, columns) != (self.rows, self.columns):
       raise CodestreamError(
         f'the codestream is {rows}x{columns} pixels, the header says '
-        f'{self.rows}x{self.columns}'
+        f'{self.rows}x{self.columns}',
+        about='codestream',
       )
     if components != 1:
       raise CodestreamError(
-        f'the codestream has {components} components, a mammogram has 1'
+        f'the codestream has {components} components, a mammogram has 1',
+        about='codestream',
       )
     if not 1 <= bits <= self.bits_allocated:
       raise CodestreamError(
         f'the codestream has {bits} bits a pixel, the header allots '
-        f'{self.bits_allocated}'
+        f'{self.bits_allocated}',
+        about='codestream',
       )
 
 

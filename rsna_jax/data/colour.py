@@ -71,12 +71,14 @@ def layout(header: pydicom.Dataset, native: bool) -> Layout:
   if photometric not in _SAMPLES:
     raise HeaderError(
       f'PhotometricInterpretation={photometric[:16]!r}: choose '
-      f'{", ".join(_SAMPLES)}'
+      f'{", ".join(_SAMPLES)}',
+      about='bits',
     )
   if samples != _SAMPLES[photometric][0]:
     raise HeaderError(
       f'SamplesPerPixel={samples} with PhotometricInterpretation='
-      f'{photometric}: export the file again'
+      f'{photometric}: export the file again',
+      about='bits',
     )
   allocated = header_values.number(header, 'BitsAllocated')
   stored = header_values.number(header, 'BitsStored', allocated)
@@ -85,13 +87,16 @@ def layout(header: pydicom.Dataset, native: bool) -> Layout:
   # ACR-NEMA files keep their samples in the upper bits of the words; below
   # them there is no room (PS3.3 C.7.6.3.1).
   if not 0 <= shift <= allocated - stored or (shift and not native):
-    raise HeaderError(f'HighBit={high}: has to be {stored - 1}, BitsStored - 1')
+    raise HeaderError(
+      f'HighBit={high}: has to be {stored - 1}, BitsStored - 1', about='bits'
+    )
   if photometric in dicom_header.MONOCHROME:
     return Layout(photometric=photometric, shift=shift)
   if shift or header_values.number(header, 'PixelRepresentation', 0):
     raise HeaderError(
       f'HighBit={high} or PixelRepresentation=1 with PhotometricInterpretation='
-      f'{photometric}: export the file again'
+      f'{photometric}: export the file again',
+      about='bits',
     )
   if photometric == PALETTE:
     palette, first = _palette(header)
@@ -99,14 +104,19 @@ def layout(header: pydicom.Dataset, native: bool) -> Layout:
   if stored < 8 or (photometric == 'YBR_FULL_422' and allocated != 8):
     raise HeaderError(
       f'BitsStored={stored} with PhotometricInterpretation={photometric}: '
-      'colour has 8 bits or more, subsampled colour 8'
+      'colour has 8 bits or more, subsampled colour 8',
+      about='bits',
     )
   columns = header_values.number(header, 'Columns')
   if photometric == 'YBR_FULL_422' and columns % 2:
-    raise HeaderError(f'Columns={columns}: subsampled colour has pairs')
+    raise HeaderError(
+      f'Columns={columns}: subsampled colour has pairs', about='bits'
+    )
   planar = header_values.number(header, 'PlanarConfiguration', 0)
   if planar not in (0, 1):
-    raise HeaderError(f'PlanarConfiguration={planar}: choose 0 or 1')
+    raise HeaderError(
+      f'PlanarConfiguration={planar}: choose 0 or 1', about='bits'
+    )
   return Layout(
     photometric=photometric,
     samples=_SAMPLES[photometric][1],
@@ -234,16 +244,21 @@ def _palette(header: pydicom.Dataset) -> tuple[np.ndarray, int]:
       int(v) for v in header_values.numbers(header, f'{name}Descriptor')
     ]
     if len(descriptor) != 3 or descriptor[2] not in (8, 16):
-      raise HeaderError(f'{name}Descriptor: count, first value, 8 or 16 bits')
+      raise HeaderError(
+        f'{name}Descriptor: count, first value, 8 or 16 bits', about='bits'
+      )
     count = descriptor[0] % (1 << 16) or 1 << 16
     values = header_values.lut_values(header, f'{name}Data', count)
     if values is None:
       raise HeaderError(
-        f'{name}Data: fewer than {count} entries, or in segments; store RGB'
+        f'{name}Data: fewer than {count} entries, or in segments; store RGB',
+        about='bits',
       )
     entries.append((count, descriptor[1] % (1 << 16), descriptor[2], values))
   if len({entry[:3] for entry in entries}) != 1:
-    raise HeaderError('the three palettes differ in their descriptors')
+    raise HeaderError(
+      'the three palettes differ in their descriptors', about='bits'
+    )
   _, first, bits, _ = entries[0]
   table = np.stack([values for *_, values in entries])[:, None]
   return luma(table, bits, 'RGB')[0], first

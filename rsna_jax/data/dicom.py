@@ -83,10 +83,13 @@ def open_mammogram(
     modality = str(file.header.get('Modality') or '')
     if modality and modality not in MODALITIES:
       raise file.error(
-        f'Modality={modality!r}: no mammogram; give {", ".join(MODALITIES)}'
+        f'Modality={modality!r}: no mammogram; give {", ".join(MODALITIES)}',
+        about='modality',
       )
     if file.frames > 1 and frame is None:
-      raise file.error(f'{file.frames} frames: name the one to read')
+      raise file.error(
+        f'{file.frames} frames: name the one to read', about='frames'
+      )
     pixels = file.pixels(frame or 0)
     fields = file.parse(dicom_header.fields, file.header, frame or 0)
   encoding = {

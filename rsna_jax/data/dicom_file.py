@@ -62,7 +62,7 @@ class _Pixels(pyramid.Pyramid):
   def __init__(
     self,
     frame: Callable[[], pyramid.Pyramid],
-    error: Callable[[str], DicomError],
+    error: Callable[[str, str], DicomError],
   ):
     self._error = error
     self._frame = self._try(frame)
@@ -84,7 +84,9 @@ class _Pixels(pyramid.Pyramid):
     try:
       return function()
     except codestream.CodestreamError as error:
-      raise self._error(f'{error}; copy or export the file again') from error
+      raise self._error(
+        f'{error}; copy or export the file again', error.about
+      ) from error
 
 
 class _Counted:
@@ -102,7 +104,8 @@ class _Counted:
     self._left -= 1
     if self._left < 0:
       raise dicom_header.HeaderError(
-        f'more than {MAX_ELEMENTS} elements before the pixels'
+        f'more than {MAX_ELEMENTS} elements before the pixels',
+        about='elements',
       )
     return self._stream.read(size)
 
@@ -131,8 +134,8 @@ class File:
   def __exit__(self, *_) -> None:
     self._stream.close()
 
-  def error(self, message: str) -> DicomError:
-    return DicomError(f'{self.name}: {" ".join(message.split())}')
+  def error(self, message: str, about: str = '') -> DicomError:
+    return DicomError(f'{self.name}: {" ".join(message.split())}', about)
 
   def parse(self, function, *args, **kwargs):
     """Calls a parser of untrusted bytes, whose faults are the file's."""
@@ -141,7 +144,7 @@ class File:
     except errors.InputError:
       raise
     except dicom_header.HeaderError as error:
-      raise self.error(str(error)) from error
+      raise self.error(str(error), error.about) from error
     except Exception as error:
       raise self.error(
         f'damaged DICOM file ({type(error).__name__}: {error}'[:200]
@@ -170,7 +173,8 @@ class File:
         shown += f' ({self.syntax.name})'
       raise self.error(
         f'transfer syntax {shown or "missing"} is not read; convert it to '
-        'JPEG 2000, JPEG lossless, JPEG-LS, RLE or uncompressed'
+        'JPEG 2000, JPEG lossless, JPEG-LS, RLE or uncompressed',
+        about='syntax',
       )
     self._limit = 0
     if self.syntax == uid.DeflatedExplicitVRLittleEndian:
@@ -197,7 +201,8 @@ class File:
       count += 1
       if count > MAX_ELEMENTS:
         raise dicom_header.HeaderError(
-          f'more than {MAX_ELEMENTS} elements before the pixels'
+          f'more than {MAX_ELEMENTS} elements before the pixels',
+          about='elements',
         )
       return at >= 0x7FE00008
 
@@ -237,7 +242,9 @@ class File:
     group = int.from_bytes(start[:2], order)
     element = int.from_bytes(start[2:4], order)
     if (group, element) in ((0x7FE0, 8), (0x7FE0, 9)):
-      raise self.error('floating point pixels; a mammogram has integers')
+      raise self.error(
+        'floating point pixels; a mammogram has integers', about='bits'
+      )
     if (group, element) != (0x7FE0, 0x10) or len(start) < 8:
       raise self.error('no pixels: the file has no pixel data element')
     self._length = int.from_bytes(start[-4:], order)
@@ -256,7 +263,8 @@ class File:
     if expected + spare <= self._length != 0xFFFFFFFF:
       raise self.error(
         f'pixel data of {self._length} bytes, the header says {expected}: Rows '
-        'or Columns are wrong; export the file again'
+        'or Columns are wrong; export the file again',
+        about='size',
       )
     have = end - self._offset
     if self._length != 0xFFFFFFFF:
@@ -264,7 +272,8 @@ class File:
     if have < expected:
       raise self.error(
         f'pixel data is cut short: {have} bytes of {expected}; copy or export '
-        'the file again'
+        'the file again',
+        about='short',
       )
 
   def pixels(self, frame: int) -> _Pixels:
@@ -273,7 +282,8 @@ class File:
       raise self.error(f'frame {frame}: the file has 0 to {self.frames - 1}')
     of = f'frame {frame}: ' if self.frames > 1 else ''
     return _Pixels(
-      lambda: self._frame_pyramid(frame), lambda text: self.error(of + text)
+      lambda: self._frame_pyramid(frame),
+      lambda text, about: self.error(of + text, about),
     )
 
   def _frame_pyramid(self, index: int) -> pyramid.Pyramid:

@@ -56,6 +56,9 @@ KEYWORDS = (
   'GreenPaletteColorLookupTableData',
   'BluePaletteColorLookupTableData',
   'LossyImageCompression',
+  'BurnedInAnnotation',
+  'BodyPartExamined',
+  'ImageType',
   'SharedFunctionalGroupsSequence',
   'PerFrameFunctionalGroupsSequence',
   'ExtendedOffsetTable',
@@ -90,16 +93,19 @@ def frames(
   """
   number = header_values.number
   if 'Rows' not in header and 'Columns' not in header:
-    raise HeaderError('no pixels: Rows and Columns are missing')
+    raise HeaderError('no pixels: Rows and Columns are missing', about='size')
   rows, columns = number(header, 'Rows'), number(header, 'Columns')
   if min(rows, columns) < 1 or rows * columns > mammogram.MAX_PIXELS:
     raise HeaderError(
       f'Rows={rows}, Columns={columns}: a frame has 1 to '
-      f'{mammogram.MAX_PIXELS} pixels'
+      f'{mammogram.MAX_PIXELS} pixels',
+      about='size',
     )
   count = number(header, 'NumberOfFrames', 1)
   if not 1 <= count <= MAX_FRAMES:
-    raise HeaderError(f'NumberOfFrames={count}: 1 to {MAX_FRAMES} are read')
+    raise HeaderError(
+      f'NumberOfFrames={count}: 1 to {MAX_FRAMES} are read', about='frames'
+    )
   if not checked:
     _check_plain(header)
   allocated = number(header, 'BitsAllocated')
@@ -107,14 +113,19 @@ def frames(
   if allocated not in (8, 16) or not 1 <= stored <= allocated:
     raise HeaderError(
       f'BitsAllocated={allocated}, BitsStored={stored}: 8 or 16 bits, and no '
-      'more stored than allocated, are read'
+      'more stored than allocated, are read',
+      about='bits',
     )
   high = number(header, 'HighBit', stored - 1)
   if high != stored - 1 and not checked:
-    raise HeaderError(f'HighBit={high}: has to be {stored - 1}, BitsStored - 1')
+    raise HeaderError(
+      f'HighBit={high}: has to be {stored - 1}, BitsStored - 1', about='bits'
+    )
   representation = number(header, 'PixelRepresentation', 0)
   if representation not in (0, 1):
-    raise HeaderError(f'PixelRepresentation={representation}: choose 0 or 1')
+    raise HeaderError(
+      f'PixelRepresentation={representation}: choose 0 or 1', about='bits'
+    )
   frame = codestream.Frame(
     rows=rows,
     columns=columns,
@@ -176,12 +187,15 @@ def encoding(header: pydicom.Dataset) -> dict[str, Any]:
 def _check_plain(header: pydicom.Dataset) -> None:
   samples = header_values.number(header, 'SamplesPerPixel', 1)
   if samples != 1:
-    raise HeaderError(f'SamplesPerPixel={samples}: a mammogram has 1')
+    raise HeaderError(
+      f'SamplesPerPixel={samples}: a mammogram has 1', about='bits'
+    )
   photometric = header_values.text(header, 'PhotometricInterpretation')
   if photometric not in MONOCHROME:
     raise HeaderError(
       f'PhotometricInterpretation={photometric[:16]!r}: a mammogram has '
-      'MONOCHROME1 or MONOCHROME2'
+      'MONOCHROME1 or MONOCHROME2',
+      about='bits',
     )
 
 

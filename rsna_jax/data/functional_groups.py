@@ -105,7 +105,8 @@ def _raw_item(
     count += 1
     if count > MAX_ELEMENTS:
       raise header_values.HeaderError(
-        f'more than {MAX_ELEMENTS} elements in an item of a sequence'
+        f'more than {MAX_ELEMENTS} elements in an item of a sequence',
+        about='elements',
       )
     return False
 

@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from rsna_jax import errors
 from rsna_jax.data import mammogram
 
+_ABOUT = {'Rows': 'size', 'Columns': 'size', 'NumberOfFrames': 'frames'}
 
-class HeaderError(ValueError):
+
+class HeaderError(errors.Told):
   """A header that no mammogram has."""
 
 
@@ -32,7 +35,9 @@ def number(
     return int(default if value in (None, '') else value)
   # pydicom converts a value when it is asked for, with errors of many kinds.
   except Exception as error:
-    raise HeaderError(f'{keyword} is missing or is no number') from error
+    raise HeaderError(
+      f'{keyword} is missing or is no number', about=_ABOUT.get(keyword, 'bits')
+    ) from error
 
 
 def floats(header: pydicom.Dataset, keyword: str) -> list[float]:

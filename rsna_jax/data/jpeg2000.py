@@ -147,11 +147,14 @@ def _check_siz(
   bits = (depth & 0x7F) + 1
   frame.check(y1 - y0, x1 - x0, components, bits)
   if (step_x, step_y) != (1, 1) or not tile_x or not tile_y:
-    raise codestream.CodestreamError('the JPEG 2000 SIZ header is damaged')
+    raise codestream.CodestreamError(
+      'the JPEG 2000 SIZ header is damaged', about='codestream'
+    )
   tiles = -(-(x1 - tile_x0) // tile_x) * -(-(y1 - tile_y0) // tile_y)
   if tiles > MAX_TILES:
     raise codestream.CodestreamError(
-      f'the codestream has {tiles} tiles, at most {MAX_TILES} are read'
+      f'the codestream has {tiles} tiles, at most {MAX_TILES} are read',
+      about='codestream',
     )
   return bits, depth > 0x7F, (x0, y0) == (0, 0), tiles
 

@@ -71,7 +71,8 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
   ):
     raise PreprocessError(
       f'{name}: PresentationIntentType=FOR PROCESSING: a raw image; take the '
-      'one for presentation, or accept it with --for-processing accept'
+      'one for presentation, or accept it with --for-processing accept',
+      about='raw',
     )
   levels = pyramid.of(image.pixels)
   rows, cols = _check_size(levels.shape, name)
@@ -86,7 +87,9 @@ def standardise(image: mammogram.Mammogram, spec: Spec) -> StandardImage:
   try:
     found = breast.find(small)
   except breast.BreastError as error:
-    raise PreprocessError(f'{name}: {error}; leave this file out') from error
+    raise PreprocessError(
+      f'{name}: {error}; leave this file out', about='breast'
+    ) from error
   top, left, bottom, right = _unshrunk(
     found.box, sample.shape, (rows, cols), 2**thumbnail
   )
@@ -175,7 +178,8 @@ def _check_size(shape: tuple[int, int], name: str) -> tuple[int, int]:
     raise PreprocessError(
       f"{name}: {rows}x{cols} pixels is not a mammogram's size ({MIN_SIDE} "
       f'pixels or more on a side, at most {MAX_ASPECT:.0f} times as long as '
-      f'wide, at most {mammogram.MAX_PIXELS} pixels)'
+      f'wide, at most {mammogram.MAX_PIXELS} pixels)',
+      about='size',
     )
   return rows, cols
 

@@ -84,7 +84,9 @@ def read_raster(
     Image.DecompressionBombError,
   ) as error:
     text = ' '.join(str(error).split())[:200]
-    raise RasterError(f'{name}: {text}; copy or export it again') from error
+    raise RasterError(
+      f'{name}: {text}; copy or export it again', getattr(error, 'about', '')
+    ) from error
   return mammogram.Mammogram(
     pixels=pixels, name=name, bits_stored=8 * pixels.itemsize
   )
@@ -92,8 +94,9 @@ def read_raster(
 
 def _check_size(rows: int, columns: int) -> None:
   if min(rows, columns) < 1 or rows * columns > mammogram.MAX_PIXELS:
-    raise ValueError(
-      f'{rows}x{columns} pixels: a picture has 1 to {mammogram.MAX_PIXELS}'
+    raise errors.Told(
+      f'{rows}x{columns} pixels: a picture has 1 to {mammogram.MAX_PIXELS}',
+      about='size',
     )
 
 
@@ -107,7 +110,9 @@ def _read_jpeg(data: bytes) -> np.ndarray:
   marker, _, rows, columns, _ = jpeg_markers.frame_header(data)
   _check_size(rows, columns)
   if marker not in (0xC0, 0xC1, 0xC2):
-    raise ValueError(f'JPEG of type SOF{marker - 0xC0} is read from DICOM only')
+    raise errors.Told(
+      f'JPEG of type SOF{marker - 0xC0} is read from DICOM only', about='bits'
+    )
   return _read_pillow(data, 'JPEG')
 
 
@@ -115,7 +120,7 @@ def _read_pillow(data: bytes, kind: str) -> np.ndarray:
   with Image.open(io.BytesIO(data), formats=(kind,)) as image:
     _check_size(image.height, image.width)
     if image.mode == 'CMYK':
-      raise ValueError('a picture for printing (CMYK)')
+      raise errors.Told('a picture for printing (CMYK)', about='bits')
     if kind == 'JPEG':
       # The decoder then leaves out the colours, and gives luma itself.
       image.draft('L', image.size)

@@ -18,7 +18,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from rsna_jax import errors
@@ -42,7 +42,11 @@ ENVIRONMENT = {
 
 
 class SandboxError(errors.InputError):
-  """A child could not do its item: bad input, a crash, or a limit."""
+  """A child could not do its item: bad input, a crash, or a limit.
+
+  Its `about` is 'time', 'memory', 'result' (too big, or not a plain value),
+  'crash', 'fault' (the function raised), or '' for bad input.
+  """
 
 
 class Pool:
@@ -60,6 +64,7 @@ class Pool:
     *,
     memory_bytes: int = MEMORY_BYTES,
     time_s: float = TIME_S,
+    environment: Mapping[str, str] | None = None,
   ):
     """Starts nothing yet.
 
@@ -70,6 +75,7 @@ class Pool:
       workers: number of children.
       memory_bytes: address space of a child, the Python in it included.
       time_s: wall time of an item.
+      environment: variables of the children, beside those of this process.
     """
     if not isinstance(function, str):
       function = f'{function.__module__}:{function.__qualname__}'
@@ -77,6 +83,7 @@ class Pool:
     self._function = function
     self._memory_bytes = memory_bytes
     self._time_s = time_s
+    self._environment = ENVIRONMENT | dict(environment or {})
     self._closed = False
     self._lock = threading.Lock()
     self._alive: set[_Child] = set()
@@ -163,7 +170,9 @@ class Pool:
       return error
 
   def _start(self) -> '_Child':
-    child = _Child(self._function, self._memory_bytes, self._time_s)
+    child = _Child(
+      self._function, self._memory_bytes, self._time_s, self._environment
+    )
     with self._lock:
       self._alive.add(child)
     if self._closed:
@@ -193,13 +202,19 @@ class Pool:
 class _Child:
   """The parent's side of one child process."""
 
-  def __init__(self, function: str, memory_bytes: int, time_s: float):
+  def __init__(
+    self,
+    function: str,
+    memory_bytes: int,
+    time_s: float,
+    environment: Mapping[str, str],
+  ):
     self.usable = True
     self._time_s = time_s
     self._memory_bytes = memory_bytes
     self._pipe, theirs = multiprocessing.Pipe()
     self._expired = False
-    environment = os.environ | ENVIRONMENT
+    environment = os.environ | environment
     environment['PYTHONPATH'] = os.pathsep.join(
       p or os.getcwd() for p in sys.path
     )
@@ -243,14 +258,15 @@ class _Child:
     except (EOFError, OSError, pickle.UnpicklingError) as error:
       self.usable = False
       if self._expired:
-        reason = f'not done after {self._time_s:g} s'
+        about, reason = 'time', f'not done after {self._time_s:g} s'
       elif isinstance(error, EOFError | ConnectionError):
-        reason = f'decoding it crashed ({self._death()})'
+        about, reason = 'crash', f'decoding it crashed ({self._death()})'
       else:
-        reason = f'its result cannot be taken ({error})'
+        about, reason = 'result', f'its result cannot be taken ({error})'
       raise SandboxError(
         f'{name}: {reason}: the file is damaged or not a mammogram; leave it '
-        'out or export it again'
+        'out or export it again',
+        about,
       ) from None
     if kind == 'value':
       return value
@@ -259,9 +275,12 @@ class _Child:
       self.usable = False
       raise SandboxError(
         f'{name}: needs more than {self._memory_bytes / 2**30:.1f} GB of '
-        'memory: the file is damaged or not a mammogram; leave it out'
+        'memory: the file is damaged or not a mammogram; leave it out',
+        'memory',
       )
-    raise SandboxError(value if kind == 'input' else f'{name}: {value}')
+    if kind == 'input':
+      raise SandboxError(value)
+    raise SandboxError(f'{name}: {value}', 'fault')
 
   def _receive(self, time_s: float) -> tuple[str, Any]:
     timer = threading.Timer(time_s, self._expire)

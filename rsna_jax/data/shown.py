@@ -65,7 +65,7 @@ def shown_file(
   standard = preprocess.standardise(found, how)
   picture = None
   if longest:
-    picture = _picture(found, how, standard.inverted, longest)
+    picture = whole(found, how, standard.inverted, longest)
   return {
     'pixels': standard.pixels,
     'box': tuple(map(float, standard.box)),
@@ -76,12 +76,23 @@ def shown_file(
   }
 
 
-def _picture(
+def whole(
   found: mammogram.Mammogram,
   spec: preprocess.Spec,
   inverted: bool,
   longest: int,
 ) -> np.ndarray:
+  """The whole of an original as a picture for eyes.
+
+  Args:
+    found: as a reader returned it.
+    spec: whose window counts.
+    inverted: whether dark and bright are exchanged, as its standard image says.
+    longest: pixels of the longer side, at the most.
+
+  Returns:
+    (h, w) uint8, bright breast on black.
+  """
   levels = pyramid.of(found.pixels)
   rows, cols = levels.shape
   scale = min(1.0, longest / max(rows, cols))
