@@ -16,7 +16,7 @@ from rsna_jax import run as run_lib
 from rsna_jax.data import cells, shown, table
 
 # Batches are padded to these sizes, so that few programs are compiled.
-_BATCH_SIZES = (1, 4, 16)
+BATCH_SIZES = (1, 4, 16)
 # One cache for all models, so that the folds of an ensemble compile once.
 _PREDICT = jax.jit(tta.predict_step, static_argnames=('model', 'names'))
 
@@ -209,10 +209,10 @@ class Model:
     """(N, K) float32 logits of prepared images."""
     meta = self.metadata(found)
     logits = []
-    for start in range(0, len(found), _BATCH_SIZES[-1]):
-      part = found[start : start + _BATCH_SIZES[-1]]
+    for start in range(0, len(found), BATCH_SIZES[-1]):
+      part = found[start : start + BATCH_SIZES[-1]]
       n = len(part)
-      size = next(b for b in _BATCH_SIZES if b >= n)
+      size = next(b for b in BATCH_SIZES if b >= n)
       if self.spec is None:
         pixels = np.zeros((size, 0, 0, 1), np.uint8)
       else:

@@ -20,6 +20,7 @@ LAYERS = (
     'doctor',
     'crossvalidate',
     'serve.app',
+    'serve.server',
     'serve.verbs',
   ),
   ('serve', 'serve.*', 'interop', 'interop.*'),

@@ -32,13 +32,31 @@ def coloured(picture: np.ndarray, values: np.ndarray) -> np.ndarray:
     (h, w, 3) uint8; untouched where `values` is 0.
   """
   grey = picture[..., None].astype(np.float32)
-  found = np.repeat(grey, 3, axis=2)
-  for sign, (low, high) in ((1, _FOR), (-1, _AGAINST)):
-    share = np.clip(values * sign, 0, 1)[..., None].astype(np.float32)
-    colour = np.array(low) + share * (np.array(high) - np.array(low))
-    cover = _MOST_COVER * share
-    found = found * (1 - cover) + colour.astype(np.float32) * cover
-  return np.rint(found).astype(np.uint8)
+  colour, cover = _painted(values)
+  return np.rint(grey * (1 - cover) + colour * cover).astype(np.uint8)
+
+
+def layer(values: np.ndarray) -> np.ndarray:
+  """A map as a layer of its own, which `coloured` would lay on a picture.
+
+  Args:
+    values: (h, w) from -1 to 1: against, and for.
+
+  Returns:
+    (h, w, 4) uint8, red, green, blue and opacity; clear where `values` is 0.
+  """
+  colour, cover = _painted(values)
+  return np.rint(np.concatenate([colour, 255 * cover], axis=2)).astype(np.uint8)
+
+
+def _painted(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """(h, w, 3) float32 colours, and (h, w, 1) how much they cover."""
+  share = np.clip(np.abs(values), 0, 1)[..., None].astype(np.float32)
+  low, high = (
+    np.where((values < 0)[..., None], np.float32(against), np.float32(speaks))
+    for against, speaks in zip(_AGAINST, _FOR, strict=True)
+  )
+  return low + share * (high - low), _MOST_COVER * share
 
 
 def overlay(

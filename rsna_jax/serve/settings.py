@@ -35,7 +35,7 @@ class Settings:
   logins_per_minute: int = 10  # wrong passwords
   submissions_per_day: int = 50  # of a contributor; reviewers have ten times
   # Of the whole server.
-  queue: int = 32  # images that wait for the model; beyond: 503
+  queue: int = 64  # images that wait for the model; beyond: 503
   connections: int = 400
   batch: int = 16  # images that are computed together
   batch_wait_s: float = 0.005  # for others to come along

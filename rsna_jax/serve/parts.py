@@ -1,0 +1,132 @@
+"""The parts of a running server, made in their order and ended in reverse."""
+
+import asyncio
+import dataclasses
+import logging
+import pathlib
+
+from starlette import requests
+
+from rsna_jax import errors
+from rsna_jax.serve import (
+  blobs,
+  database,
+  desk,
+  engine,
+  intake,
+  observe,
+  people,
+  retraining,
+  service,
+  versions,
+  workers,
+)
+from rsna_jax.serve import settings as settings_lib
+
+_LOG = logging.getLogger('rsna_jax.serve')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parts:
+  """All of them; `app.state.parts` and, in a route, `parts.of(request)`."""
+
+  settings: settings_lib.Settings
+  db: database.Database
+  blobs: blobs.Blobs
+  models: versions.Models
+  engine: engine.Engine
+  intake: intake.Intake
+  workers: workers.Workers
+  figures: observe.Figures
+  service: service.Service
+  people: people.People
+  desk: desk.Desk
+  retraining: retraining.Retraining
+
+  def start(self) -> None:
+    """Starts what works beside the event loop; returns at once."""
+    self.engine.start()
+    self.workers.decode(self.intake.start)
+
+  def stop(self) -> None:
+    """Ends them; what is under way is answered first."""
+    self.retraining.stop()
+    self.engine.stop()
+    self.intake.close()
+    self.workers.stop()
+    self.db.close()
+
+  async def follow(self) -> None:
+    """Takes up promoted models for ever, and forgets old uploads."""
+    refused = None
+    while True:
+      await asyncio.sleep(self.settings.reload_s)
+      self.service.uploads.expire()
+      if not self.engine.ready:
+        continue
+      try:
+        found = await self.workers.store(self.models.serving)
+        if found is None or found.number in (
+          self.engine.current.number,
+          refused,
+        ):
+          continue
+        await asyncio.to_thread(self.engine.swap, found.number, found.folder)
+        refused = None
+        _LOG.info('model %d answers from now on', found.number)
+      except errors.InputError as error:
+        # The old one goes on; asked again only when another is promoted.
+        refused = found.number
+        _LOG.error('model %d cannot be taken up: %s', found.number, error)
+      except Exception as error:
+        observe.fault('follow', error)
+
+
+def make(
+  settings: settings_lib.Settings, workdir: pathlib.Path | None
+) -> Parts:
+  """Opens the store, and loads the model that serves.
+
+  Args:
+    settings: of the server.
+    workdir: the run that a new store starts with; None: the store has one.
+
+  Raises:
+    errors.InputError: the store or the run is not usable.
+  """
+  db = database.Database(settings.database, settings.store)
+  db.migrate()
+  models = versions.Models(db, settings.store)
+  if workdir is not None:
+    models.register_first(workdir)
+  serving = models.serving()
+  if serving is None:
+    raise errors.RunError(
+      f'{settings.store}: no model in it yet; name a run with --workdir'
+    )
+  pool = workers.Workers(settings)
+  pictures = blobs.Blobs(settings.store / 'blobs')
+  machine = engine.Engine(settings)
+  machine.load(serving.number, serving.folder)
+  reader = intake.Intake(settings)
+  figures = observe.Figures()
+  answering = service.Service(settings, machine, reader, pool, figures)
+  return Parts(
+    settings=settings,
+    db=db,
+    blobs=pictures,
+    models=models,
+    engine=machine,
+    intake=reader,
+    workers=pool,
+    figures=figures,
+    service=answering,
+    people=people.People(settings, db, pool),
+    desk=desk.Desk(settings, db, pictures, models, answering.uploads, pool),
+    retraining=retraining.Retraining(settings, workdir),
+  )
+
+
+def of(request: requests.Request) -> Parts:
+  """The parts of the server that a request has reached."""
+  return request.app.state.parts
