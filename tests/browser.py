@@ -1,10 +1,11 @@
 """A real browser for tests: Chromium without a window, spoken to by a pipe.
 
-The page is loaded as it is, from a file, with every name of the network
-unknown; what it asks for and complains of is kept.
+A page is loaded as it is, from a file or a server of this machine, with every
+name of the network unknown; what it asks for and complains of is kept.
 """
 
 import base64
+import contextlib
 import json
 import os
 import pathlib
@@ -14,6 +15,20 @@ import tempfile
 import time
 
 NAMES = ('chromium', 'chromium-browser', 'google-chrome')
+WAIT_S = 30
+# Key -> code, virtual key code, and the text that it types.
+_KEYS = {
+  'Tab': ('Tab', 9, ''),
+  'Enter': ('Enter', 13, '\r'),
+  'Space': ('Space', 32, ' '),
+  'Escape': ('Escape', 27, ''),
+  'Home': ('Home', 36, ''),
+  'ArrowLeft': ('ArrowLeft', 37, ''),
+  'ArrowUp': ('ArrowUp', 38, ''),
+  'ArrowRight': ('ArrowRight', 39, ''),
+  'ArrowDown': ('ArrowDown', 40, ''),
+}
+_SHIFT = 8
 
 
 def find() -> str | None:
@@ -57,7 +72,7 @@ class Browser:
       {'targetId': target['targetId'], 'flatten': True},
     )
     self._session = attached['sessionId']
-    for domain in ('Page', 'Runtime', 'Log', 'Network'):
+    for domain in ('Page', 'Runtime', 'Log', 'Network', 'DOM'):
       self._call(f'{domain}.enable')
     return self
 
@@ -74,9 +89,20 @@ class Browser:
 
   _session = None
 
-  def open(self, path: pathlib.Path, width: int, height: int = 900) -> None:
-    """Loads a file into a window of so many CSS pixels."""
-    self.complaints, self.asked, self._loaded = [], [], False
+  def open(
+    self, where: pathlib.Path | str, width: int, height: int = 900
+  ) -> None:
+    """Loads a file or an address into a window of so many CSS pixels."""
+    self.complaints, self.asked = [], []
+    if isinstance(where, pathlib.Path):
+      where = where.resolve().as_uri()
+    self.resize(width, height)
+    with self.loading():
+      found = self._call('Page.navigate', {'url': where})
+      assert 'errorText' not in found, found
+
+  def resize(self, width: int, height: int = 900) -> None:
+    """Gives the window so many CSS pixels; below 600 it is a phone's."""
     self._call(
       'Emulation.setDeviceMetricsOverride',
       {
@@ -86,15 +112,110 @@ class Browser:
         'mobile': width < 600,
       },
     )
-    self._call('Page.navigate', {'url': path.resolve().as_uri()})
+    self._call('Emulation.setTouchEmulationEnabled', {'enabled': width < 600})
+
+  @contextlib.contextmanager
+  def loading(self):
+    """Waits until what is done within has loaded another page."""
+    self._loaded = False
+    yield
     end = time.monotonic() + 60
     while not self._loaded:
       self._read(end)
 
+  def scheme(self, name: str) -> None:
+    """Asks for a colour scheme: light or dark."""
+    feature = {'name': 'prefers-color-scheme', 'value': name}
+    self._call('Emulation.setEmulatedMedia', {'features': [feature]})
+
+  def cookies(self) -> None:
+    """Forgets all cookies."""
+    self._call('Network.clearBrowserCookies')
+
+  def wait(self, expression: str, seconds: float = WAIT_S):
+    """The value of an expression, as soon as it is true."""
+    end = time.monotonic() + seconds
+    while not (found := self.evaluate(expression)):
+      assert time.monotonic() < end, f'still false: {expression}'
+      time.sleep(0.05)
+    return found
+
+  def choose(self, selector: str, *paths: pathlib.Path) -> None:
+    """Puts files into a file input, as its dialog does."""
+    self._call(
+      'DOM.setFileInputFiles',
+      {
+        'files': [str(path.resolve()) for path in paths],
+        'objectId': self._object(selector),
+      },
+    )
+
+  def click(self, selector: str) -> None:
+    """Clicks in the middle of an element with the mouse."""
+    x, y = self.middle(selector)
+    self.mouse('mousePressed', x, y)
+    self.mouse('mouseReleased', x, y)
+
+  def middle(self, selector: str) -> tuple[float, float]:
+    """Where in the window the middle of an element is; scrolls it there."""
+    x, y, under = self.evaluate(
+      f"""(() => {{
+        const one = document.querySelector({json.dumps(selector)});
+        one.scrollIntoView({{block: 'center', behavior: 'instant'}});
+        const r = one.getBoundingClientRect();
+        const x = r.x + r.width / 2, y = r.y + r.height / 2;
+        const top = document.elementFromPoint(x, y);
+        return [x, y, one === top || one.contains(top) || top?.contains(one)];
+      }})()"""
+    )
+    assert under, f'{selector} is covered'
+    return x, y
+
+  def drag(self, selector: str, by_x: float, by_y: float) -> None:
+    """Presses the mouse in the middle of an element, moves and lets go."""
+    x, y = self.middle(selector)
+    self.mouse('mousePressed', x, y)
+    for i in range(1, 5):
+      self.mouse('mouseMoved', x + by_x * i / 4, y + by_y * i / 4)
+    self.mouse('mouseReleased', x + by_x, y + by_y)
+
+  def mouse(self, kind: str, x: float, y: float) -> None:
+    """One event of the mouse, with its left button."""
+    params = {'type': kind, 'x': x, 'y': y, 'button': 'left', 'clickCount': 1}
+    self._call('Input.dispatchMouseEvent', {**params, 'buttons': 1})
+
+  def press(self, key: str, shift: bool = False, times: int = 1) -> None:
+    """Presses a key of `_KEYS` and lets it go."""
+    code, number, text = _KEYS[key]
+    params = {
+      'key': ' ' if key == 'Space' else key,
+      'code': code,
+      'windowsVirtualKeyCode': number,
+      'modifiers': _SHIFT if shift else 0,
+    }
+    for _ in range(times):
+      down = {'type': 'keyDown' if text else 'rawKeyDown', **params}
+      if text:
+        down['text'] = text
+      self._call('Input.dispatchKeyEvent', down)
+      self._call('Input.dispatchKeyEvent', {'type': 'keyUp', **params})
+
+  def type(self, text: str) -> None:
+    """Types into what has the focus, a key at a time."""
+    for letter in text:
+      key = {'key': letter, 'text': letter}
+      self._call('Input.dispatchKeyEvent', {'type': 'keyDown', **key})
+      self._call('Input.dispatchKeyEvent', {'type': 'keyUp', 'key': letter})
+
   def evaluate(self, expression: str):
-    """Value of a JavaScript expression in the page."""
+    """Value of a JavaScript expression in the page; promises are awaited."""
     found = self._call(
-      'Runtime.evaluate', {'expression': expression, 'returnByValue': True}
+      'Runtime.evaluate',
+      {
+        'expression': expression,
+        'returnByValue': True,
+        'awaitPromise': True,
+      },
     )
     assert 'exceptionDetails' not in found, found
     return found['result'].get('value')
@@ -121,6 +242,14 @@ class Browser:
     found = self._call('Page.printToPDF', {'preferCSSPageSize': True})
     return base64.b64decode(found['data'])
 
+  def _object(self, selector: str) -> str:
+    """The browser's name for an element."""
+    found = self._call(
+      'Runtime.evaluate',
+      {'expression': f'document.querySelector({json.dumps(selector)})'},
+    )
+    return found['result']['objectId']
+
   def _flags(self) -> list[str]:
     return [
       '--headless=new',
@@ -130,7 +259,7 @@ class Browser:
       '--no-first-run',
       '--disable-background-networking',
       '--disable-component-update',
-      '--host-resolver-rules=MAP * ~NOTFOUND',
+      '--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1',
       '--remote-debugging-pipe',
       f'--user-data-dir={self._home.name}',
       'about:blank',
