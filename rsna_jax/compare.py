@@ -2,6 +2,7 @@
 each other in pairs.
 """
 
+import contextlib
 import itertools
 import os
 import pathlib
@@ -56,6 +57,15 @@ def compare(
     errors.InputError: a source is not usable, or the sets are not of the same
       breasts.
   """
+  made = contextlib.nullcontext() if out is None else files.folder(out)
+  with made as folder:
+    found = _judged(sources, split, labels, subset, resamples, seed)
+    if folder is not None:
+      _write(folder, found)
+  return found
+
+
+def _judged(sources, split, labels, subset, resamples, seed) -> dict:
   if len(sources) < 2:
     raise errors.ConfigError(
       f'{len(sources)} set(s) of predictions: name at least two'
@@ -102,13 +112,6 @@ def compare(
     found['pairs'].append({'first': names[i], 'second': names[j], **pair})
   _correct(found['pairs'])
   found['verdicts'] = [_verdict(pair) for pair in found['pairs']]
-  if out is not None:
-    out = pathlib.Path(out)
-    files.write_json(out / 'compare.json', found)
-    files.write_text(
-      out / 'compare.csv', results.csv_text(compare_text.rows(found))
-    )
-    files.write_text(out / 'compare.md', compare_text.text(found) + '\n')
   return found
 
 
@@ -124,6 +127,13 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
     highest = max(highest, min(1.0, p * (len(known) - rank)))
     found[i] = highest
   return found
+
+
+def _write(folder: pathlib.Path, found: Mapping) -> None:
+  rows = results.csv_text(compare_text.rows(found))
+  files.write_json(folder / 'compare.json', found)
+  files.write_text(folder / 'compare.csv', rows)
+  files.write_text(folder / 'compare.md', compare_text.text(found) + '\n')
 
 
 def _names(sources) -> list[str]:

@@ -1,10 +1,14 @@
 """Writing files so that a reader never sees half of one."""
 
+import contextlib
 import json
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
 from typing import Any
+
+from rsna_jax import errors
 
 
 def write_bytes(path: str | os.PathLike, data: bytes) -> None:
@@ -43,3 +47,32 @@ def write_text(path: str | os.PathLike, text: str) -> None:
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes `value` as indented JSON, with the promises of `write_bytes`."""
   write_text(path, json.dumps(value, indent=2, allow_nan=False) + '\n')
+
+
+@contextlib.contextmanager
+def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
+  """Makes a folder before the work that fills it, so that it is refused early.
+
+  Folders that were not there are taken away again where the work ends by an
+  exception and has put nothing into them.
+
+  Raises:
+    errors.ConfigError: the path is empty.
+    OSError: it cannot be made.
+  """
+  if not os.fspath(path):
+    raise errors.ConfigError('--out is empty: name a folder')
+  path = pathlib.Path(path)
+  added = []
+  for one in (path, *path.absolute().parents):
+    if os.path.lexists(one):
+      break
+    added.append(one)
+  try:
+    path.mkdir(parents=True, exist_ok=True)
+    yield path
+  except BaseException:
+    for one in added:
+      with contextlib.suppress(OSError):  # it is not empty
+        one.rmdir()
+    raise

@@ -9,7 +9,6 @@ import dataclasses
 import hashlib
 import os
 import pathlib
-from collections.abc import Iterator
 
 import ml_collections
 import numpy as np
@@ -104,10 +103,10 @@ def evaluate(
     'bootstrap': bootstrap,
     'seed': seed,
   }
-  folder = _folder(said.path, labels, out) if write else None
-  with _undone_if_empty(folder):
-    if folder is not None:  # refused before any work is done
-      folder.mkdir(parents=True, exist_ok=True)
+  made = contextlib.nullcontext()
+  if write:
+    made = files.folder(_folder(said.path, labels, out))
+  with made as folder:
     metrics, breasts = {}, {}
     if said.cancer is not None:
       _check_labels(judged['cancer'], labels)
@@ -213,37 +212,16 @@ def _odd(said) -> list[str]:
   return []
 
 
-def _folder(predictions, labels, out) -> pathlib.Path:
+def _folder(predictions, labels, out) -> str | os.PathLike:
   path = pathlib.Path(predictions)
-  folder = path.parent / f'{path.stem}_evaluation'
-  if out is not None:
-    if not os.fspath(out):
-      raise errors.ConfigError('--out is empty: name a folder')
-    folder = pathlib.Path(out)
+  folder = path.parent / f'{path.stem}_evaluation' if out is None else out
   for given in (path, pathlib.Path(labels)):
-    if (folder / 'breasts.csv').resolve() == given.resolve():
+    if pathlib.Path(folder, 'breasts.csv').resolve() == given.resolve():
       raise errors.ConfigError(
         f'--out {folder}: its breasts.csv is {given} itself and would be '
         'replaced: choose another folder'
       )
   return folder
-
-
-@contextlib.contextmanager
-def _undone_if_empty(folder: pathlib.Path | None) -> Iterator[None]:
-  """Takes a folder that was not there away again, where nothing came of it."""
-  added = []
-  for one in (folder, *folder.absolute().parents) if folder else ():
-    if os.path.lexists(one):
-      break
-    added.append(one)
-  try:
-    yield
-  except BaseException:
-    for one in added:
-      with contextlib.suppress(OSError):
-        one.rmdir()
-    raise
 
 
 def _write(c, folder, table, metrics, breasts) -> None:

@@ -18,22 +18,15 @@ from rsna_jax import (
   files,
   inference,
   results,
+  schema,
   submission,
 )
 from rsna_jax.data import sandbox, shown, table
 
 _LOG = logging.getLogger('rsna_jax')
 _CSV_NAMES = ('test.csv', 'train.csv')
-_ROW_COLUMNS = (
-  'image_id',
-  'patient_id',
-  'laterality',
-  'view',
-  'age',
-  'implant',
-  'site_id',
-  'machine_id',
-)
+_ROW_COLUMNS = ('image_id', 'patient_id', *schema.METADATA_COLUMNS)
+_WRITTEN = ('predictions.csv', 'breasts.csv', 'submission.csv', 'skipped.csv')
 _SUFFIXES = ('.dcm', '.png', '.jpg', '.jpeg', '.pgm')
 
 
@@ -97,40 +90,47 @@ def predict_files(
     raise errors.ConfigError(f'bad files {bad_files!r}: choose stop or skip')
   submission.check_form(form, results.decision_of(pathlib.Path(workdir)))
   sources, rows = _sources(inputs, csv)
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)  # refused before any work is done
-  model = inference.load_model(workdir, which=which)
-  found, skipped = _decode(sources, model.specs, workers, bad_files)
-  predictions = model.predict_prepared(found)
-  columns = _columns(predictions, found)
-  for name in ('breasts.csv', 'submission.csv', 'skipped.csv'):
-    (out / name).unlink(missing_ok=True)  # of an earlier call
-  files.write_text(out / 'predictions.csv', results.csv_text(columns))
-  if skipped:
-    files.write_text(
-      out / 'skipped.csv',
-      results.csv_text(
-        dict(zip(('file', 'reason'), zip(*skipped, strict=True), strict=True))
-      ),
-    )
-  path, note = None, ''
-  if 'cancer' in columns:
-    path, note = _breasts(
-      out,
-      columns,
-      rows,
-      model.config.eval.aggregate,
-      pathlib.Path(workdir),
-      form,
-    )
+  _check_out(out, inputs, csv)
+  with files.folder(out) as folder:
+    model = inference.load_model(workdir, which=which)
+    found, skipped = _decode(sources, model.specs, workers, bad_files)
+    predictions = model.predict_prepared(found)
+    columns = _columns(predictions, found)
+    for name in _WRITTEN:
+      (folder / name).unlink(missing_ok=True)  # of an earlier call
+    files.write_text(folder / 'predictions.csv', results.csv_text(columns))
+    if skipped:
+      files.write_text(
+        folder / 'skipped.csv',
+        results.csv_text(
+          dict(zip(('file', 'reason'), zip(*skipped, strict=True), strict=True))
+        ),
+      )
+    path, note = None, ''
+    if 'cancer' in columns:
+      how = model.config.eval.aggregate
+      path, note = _breasts(
+        folder, columns, rows, how, pathlib.Path(workdir), form
+      )
   return Outcome(
-    folder=out,
+    folder=folder,
     predicted=len(found),
     skipped=skipped,
     submission=path,
     note=note,
     expected=submission.expectation(workdir) if path else '',
   )
+
+
+def _check_out(out, inputs, csv) -> None:
+  """Refuses a folder in which the answers would replace what is asked about."""
+  written = {(pathlib.Path(out) / name).resolve() for name in _WRITTEN}
+  for path in (*inputs, *(() if csv is None else (csv,))):
+    if pathlib.Path(path).resolve() in written:
+      raise errors.ConfigError(
+        f'--out {out}: {path} is in it and would be replaced: choose another '
+        'folder'
+      )
 
 
 def _sources(inputs, csv) -> tuple[list[_Source], table.Table | None]:

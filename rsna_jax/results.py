@@ -177,6 +177,7 @@ def write_report(c, folder, table, metrics, **more) -> None:
 
 def _json(path: pathlib.Path) -> dict:
   try:
-    return json.loads(path.read_text(encoding='utf-8'))
+    found = json.loads(path.read_text(encoding='utf-8'))
   except (OSError, ValueError):
     return {}
+  return found if isinstance(found, dict) else {}

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rsna_jax import files
+from rsna_jax import errors, files
 
 _ROOT = pathlib.Path(__file__).parent.parent
 
@@ -88,3 +88,27 @@ def test_json_is_strict(tmp_path):
   with pytest.raises(ValueError, match='JSON'):
     files.write_json(tmp_path / 'c.json', float('nan'))
   assert not (tmp_path / 'c.json').exists()
+
+
+def test_a_folder_that_nothing_came_of_is_taken_away_again(tmp_path):
+  (tmp_path / 'old').mkdir()
+  for name in ('old', 'a/b/c', 'full'):
+    with pytest.raises(KeyError), files.folder(tmp_path / name) as made:
+      assert made.is_dir()
+      if name == 'full':
+        (made / 'file').write_text('kept')
+      raise KeyError
+  assert sorted(x.name for x in tmp_path.iterdir()) == ['full', 'old']
+  with files.folder(tmp_path / 'd' / 'e') as made:
+    pass
+  assert made.is_dir()
+
+
+def test_a_folder_without_a_name_or_in_the_place_of_a_file_is_refused(tmp_path):
+  (tmp_path / 'file').write_text('')
+  with pytest.raises(errors.ConfigError, match='--out is empty'):
+    files.folder('').__enter__()
+  for name in ('file', 'file/below'):
+    with pytest.raises(OSError), files.folder(tmp_path / name):
+      pass
+  assert (tmp_path / 'file').is_file()

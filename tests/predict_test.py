@@ -66,13 +66,32 @@ def test_a_bad_file_stops_before_anything_is_written_or_is_skipped(
   out = tmp_path / 'out'
   with pytest.raises(errors.DataError, match=r'999.dcm.*--bad-files skip'):
     predict.predict_files(tiny_run, [folder], out, workers=1)
-  assert not any(out.iterdir())
+  assert not out.exists()
   done = predict.predict_files(
     tiny_run, [folder], out, workers=1, bad_files='skip'
   )
   assert done.predicted == 4
   assert len(done.skipped) == 1
   assert '999.dcm' in _rows(out / 'skipped.csv')[0]['file']
+
+
+def test_a_refused_call_leaves_no_folder(tiny_run, tmp_path):
+  bad = tmp_path / 'bad.dcm'
+  bad.write_bytes(b'no image')
+  with pytest.raises(errors.DataError, match=r'bad\.dcm'):
+    predict.predict_files(tiny_run, [bad], tmp_path / 'a' / 'b', workers=1)
+  assert [x.name for x in tmp_path.iterdir()] == ['bad.dcm']
+
+
+def test_what_is_asked_about_is_never_replaced_by_the_answer(
+  tiny_run, tiny_layout, tmp_path
+):
+  rows = tmp_path / 'breasts.csv'
+  rows.write_bytes((tiny_layout / 'test.csv').read_bytes())
+  before = rows.read_bytes()
+  with pytest.raises(errors.ConfigError, match='choose another folder'):
+    predict.predict_files(tiny_run, [tiny_layout], tmp_path, csv=rows)
+  assert rows.read_bytes() == before
 
 
 def test_rows_without_a_file_are_named(tiny_run, tiny_layout, tmp_path):
@@ -141,3 +160,7 @@ def test_a_form_that_cannot_be_made_is_refused_before_any_work(
   with pytest.raises(errors.ConfigError, match='form calibrated'):
     predict.predict_files(run, [tiny_layout], out, form='calibrated')
   assert not out.exists()
+  (run / 'eval' / 'validation').mkdir(parents=True)
+  (run / 'eval' / 'validation' / 'metrics.json').write_text('[1]')
+  with pytest.raises(errors.ConfigError, match='form calibrated'):
+    predict.predict_files(run, [tiny_layout], out, form='calibrated')
