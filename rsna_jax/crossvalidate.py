@@ -7,11 +7,21 @@ judged together.
 import csv
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsna_jax import aggregate, errors, files, reporting, results, run, train
+from rsna_jax import (
+  aggregate,
+  error_maps,
+  errors,
+  evaluate,
+  files,
+  reporting,
+  results,
+  run,
+  train,
+)
 from rsna_jax import config as config_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.scoring import score
@@ -112,6 +122,7 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
       else None,
     )
     files.write_text(folder / 'breasts.csv', results.csv_text(breasts))
+  fold = np.array([int(row['fold']) for row in found])
   columns = {name: np.array([row[name] for row in found]) for name in found[0]}
   files.write_text(folder / 'predictions.csv', results.csv_text(columns))
   metrics['leaks'] = reporting.check_leaks(
@@ -120,7 +131,7 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
     rows,
     'out_of_fold',
     breasts,
-    folds=np.array([int(row['fold']) for row in found]),
+    folds=fold,
   )
   results.write_report(
     c,
@@ -135,8 +146,31 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
     probability=np.array([float(row['cancer']) for row in found])
     if breasts
     else None,
+    explain=_explainer(
+      workdir, data, dict(zip(rows.tolist(), fold.tolist(), strict=True))
+    ),
   )
   print(f'folds {", ".join(map(str, wanted))} together:')
   print(score.text(metrics))
   print(f'written to {folder}')
   return metrics
+
+
+def _explainer(
+  workdir: pathlib.Path, data, fold_of: Mapping[int, int]
+) -> reporting.Explain:
+  """Maps by the network of the fold that has not seen the patient.
+
+  A fold is loaded when the first of its pictures is asked for.
+  """
+  made = {}
+
+  def explain(row: int) -> np.ndarray | None:
+    fold = fold_of[row]
+    if fold not in made:
+      one = run.load(workdir / f'fold{fold}')
+      state, _ = evaluate.restore(one)
+      made[fold] = error_maps.explainer(one.config, one.encoder, state, data)
+    return made[fold] and made[fold](row)
+
+  return explain

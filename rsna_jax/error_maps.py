@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import jax
 import numpy as np
 
 from rsna_jax import heat, models, parallel, saliency, steps
@@ -44,7 +45,10 @@ def explainer(
           models.create(
             plain, axis_name=parallel.axis_name(plain.parallel.mode)
           ),
-          steps.variables(state),
+          # Of several hosts one draws, so on a device of its own.
+          jax.device_put(
+            jax.device_get(steps.variables(state)), jax.local_devices()[0]
+          ),
           score,
         )
       )

@@ -39,6 +39,16 @@ def sides(c, data, rows: np.ndarray, split: str) -> np.ndarray:
   return found
 
 
+def trained_on(c, data, parts: np.ndarray) -> np.ndarray:
+  """`sides`, where training keeps the rows alone that have a target.
+
+  A run on density, say, leaves out the images whose density nobody noted.
+  """
+  label = schema.target_labels(data.table.columns, c.data.target)
+  unused = (parts == 'train') & (label == schema.MISSING)
+  return np.where(unused, data_tables.NO_TARGET, parts)
+
+
 def check_leaks(
   c,
   data,
@@ -142,7 +152,7 @@ def write(
       table.columns, np.full(len(table), 'all'), ['all']
     )
   else:
-    parts = sides(c, data, rows, split)
+    parts = trained_on(c, data, sides(c, data, rows, split))
     run['data'] = data_tables.summary(
       data.table.columns,
       parts,

@@ -2,11 +2,13 @@ import csv
 import json
 import pathlib
 
+import numpy as np
 import pytest
 import sklearn.metrics
 import tiny
+from report_page import Page
 
-from rsna_jax import crossvalidate, errors
+from rsna_jax import crossvalidate, errors, inference, predict
 
 _CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'meta.py'
 
@@ -46,3 +48,81 @@ def test_a_fold_that_is_not_there_is_refused(tmp_path):
     crossvalidate.crossvalidate(_CONFIG, '0,4', tmp_path / 'w')
   with pytest.raises(errors.ConfigError, match='numbers'):
     crossvalidate.crossvalidate(_CONFIG, '0,x', tmp_path / 'w')
+
+
+@pytest.fixture(scope='module')
+def folds_of_pictures(tiny_data, tmp_path_factory):
+  """Two folds of a tiny network, with a calibration and a threshold."""
+  workdir = tmp_path_factory.mktemp('folds') / 'w'
+  fields = [
+    f'--config.data.dir={tiny_data}',
+    '--config.data.size=(64,32)',
+    '--config.data.reader=numpy',
+    '--config.data.folds=2',
+    '--config.model.width=0.25',
+    '--config.train.steps=4',
+    '--config.train.batch_size=8',
+    '--config.train.checkpoint_every=4',
+    '--config.eval.bootstrap=50',
+    '--config.eval.calibration=platt',
+    '--config.eval.rule=pf1',
+    '--config.eval.checkpoint=latest',
+  ]
+  crossvalidate.crossvalidate(_CONFIG.parent / 'cnn.py', None, workdir, fields)
+  return workdir
+
+
+def test_the_pooled_report_has_maps_of_the_folds_own_networks(
+  folds_of_pictures,
+):
+  for split in ('fold0/eval/validation', 'eval/out_of_fold'):
+    page = Page((folds_of_pictures / split / 'report.html').read_text('utf-8'))
+    alternatives = [image['alt'] for image in page.all('img')]
+    assert any('map' in text for text in alternatives), split
+
+
+def test_folds_predict_with_the_decision_of_all_of_them(
+  folds_of_pictures, tiny_layout, tmp_path
+):
+  done = predict.predict_files(
+    folds_of_pictures, [tiny_layout], tmp_path, workers=1, form='thresholded'
+  )
+  assert 'expected pF1 by the out-of-fold breasts' in done.expected
+  said = _rows(tmp_path / 'predictions.csv')
+  pictures = [row['file'] for row in said]
+  of_folds = [
+    inference.load_model(folds_of_pictures / f'fold{k}').predict(pictures)
+    for k in range(2)
+  ]
+  # The mean of the folds' log odds, then the mean of a breast's images.
+  expected = {}
+  for row, pair in zip(said, zip(*of_folds, strict=True), strict=True):
+    odds = np.mean([np.log(x.cancer / (1 - x.cancer)) for x in pair])
+    expected.setdefault(row['prediction_id'], []).append(
+      1 / (1 + np.exp(-odds))
+    )
+  stored = json.loads(
+    (folds_of_pictures / 'eval/out_of_fold/metrics.json').read_text()
+  )['decision']['for_others']
+  platt = stored['calibration']['pooled']
+  breasts = _rows(tmp_path / 'breasts.csv')
+  assert {row['prediction_id'] for row in breasts} == set(expected)
+  for row in breasts:
+    mean = np.mean(expected[row['prediction_id']])
+    odds = platt['slope'] * np.log(mean / (1 - mean)) + platt['intercept']
+    calibrated = 1 / (1 + np.exp(-odds))
+    assert float(row['cancer']) == pytest.approx(mean, rel=1e-5)
+    assert float(row['calibrated']) == pytest.approx(calibrated, rel=1e-4)
+    threshold = stored['operating_point']['threshold']['value']
+    assert int(row['called']) == (float(row['calibrated']) >= threshold)
+  submitted = {
+    row['prediction_id']: float(row['cancer']) for row in _rows(done.submission)
+  }
+  assert submitted == {
+    row['prediction_id']: float(row['called']) for row in breasts
+  }
+
+
+def _rows(path):
+  with path.open(encoding='utf-8', newline='') as file:
+    return list(csv.DictReader(file))

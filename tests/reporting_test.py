@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 import shutil
@@ -73,6 +74,24 @@ def test_the_flow_counts_all_rows_of_the_data_set(judged):
   assert (parts[labelled] == division.divide(c, data)).all()
   text = (found.folder / 'report.html').read_text(encoding='utf-8')
   assert f'{len(data)} images' in Page(text).words
+
+
+def test_rows_without_a_target_are_not_counted_as_trained_on(judged):
+  folder, _ = judged
+  c, data = opened(folder)
+  parts = reporting.sides(c, data, np.arange(0), 'validation')
+  assert (reporting.trained_on(c, data, parts) == parts).all()
+  c.data.target = 'density'
+  density = data.table.columns['density'].copy()
+  density[::3] = -1
+  columns = data.table.columns | {'density': density}
+  unknown = dataclasses.replace(data.table, columns=columns)
+  of_density = dataclasses.replace(data, table=unknown)
+  found = reporting.trained_on(c, of_density, parts)
+  unused = (parts == 'train') & (density == -1)
+  assert unused.any()
+  assert (found[unused] == 'no target').all()
+  assert (found[~unused] == parts[~unused]).all()
 
 
 def test_a_picture_copied_across_the_split_is_found(judged, tmp_path):

@@ -9,8 +9,10 @@ from rsna_jax.report import leaks
 
 _COUNTED = ('age', 'density', 'BIRADS', 'implant', 'view', 'machine_id')
 LEFT_OUT = 'no label'
+NO_TARGET = 'no target'
 TITLES = {
   'train': 'training',
+  NO_TARGET: 'training side without the target, not used',
   'validation': 'validation',
   'test': 'test',
   'all': 'evaluated',

@@ -203,7 +203,7 @@ def _reliability(metrics: Mapping) -> dict | None:
 
 def _training(history: Sequence[Mapping]) -> list[dict]:
   return [
-    _picture(svg, tables.title(name), 'Over the training steps')
+    _picture(svg, tables.title(name), '')
     for name, svg in charts.history(history).items()
   ]
 

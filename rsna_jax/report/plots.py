@@ -84,8 +84,10 @@ def lines(
       split, _, name = key.rpartition('/')
       if key == 'step' or not isinstance(value, (int, float, type(None))):
         continue
-      if (split and split not in _SPLITS) or name == 'score':
-        continue  # `score` repeats the metric that chooses the checkpoint
+      # `score` repeats the metric that chooses the checkpoint, and the weight
+      # is that of every whole batch.
+      if (split and split not in _SPLITS) or name in ('score', 'weight'):
+        continue
       steps, values = found.setdefault(name, {}).setdefault(split, ([], []))
       steps.append(record['step'])
       values.append(float('nan') if value is None else float(value))

@@ -92,6 +92,8 @@ def title(name: str) -> str:
   """'roc_auc' as 'ROC AUC', and an unknown name without underscores."""
   if name in FIGURES:
     return FIGURES[name][0]
+  if name == 'grad_norm':
+    return 'Norm of the gradient'
   text = name.replace('_', ' ')
   return text[:1].upper() + text[1:]
 
@@ -189,7 +191,15 @@ def classes(found: Mapping | None) -> dict | None:
       {'title': title} | cell(found[name], 3)
       for name, title in _CLASS_FIGURES.items()
       if name in found
-    ],
+    ]
+    + [
+      {
+        'title': 'Accuracy of always saying the commonest class',
+        'value': number(confusion.sum(axis=1).max() / confusion.sum(), 3),
+        'range': '',
+      }
+    ]
+    * bool(confusion.sum()),
     'names': found['names'],
     # Density1Malignant may break before the second capital letter.
     'heads': [re.findall('[^A-Z]+|[A-Z][^A-Z]*', x) for x in found['names']],

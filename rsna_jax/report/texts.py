@@ -73,14 +73,17 @@ def limits(metrics: Mapping) -> list[str]:
     'The label says whether cancer was found, not where; cancers that nobody '
     'found count as healthy.',
     'Intervals tell of chance in the choice of patients, not of chance in the '
-    'training, nor of errors in the labels.',
+    'training, nor of errors in the labels. One without width, as in 1.000 to '
+    '1.000, comes of a group without an error (or without a hit): of n cases '
+    'the true rate can still be about 3 / n off.',
   ]
   return found
 
 
 ETHICS = (
-  'The training images are of real patients, given for research without names. '
-  'Do not try to find out who they are; keep to the terms of the data set.',
+  'Unless they were made up, the training images are of real patients, given '
+  'for research without names. Do not try to find out who they are; keep to '
+  'the terms of the data set.',
   'A missed cancer costs time that a patient may not have, a false alarm costs '
   'fear and biopsies. Both fall unevenly where subgroups differ.',
   'Training on corrections or on new data makes another model: evaluate it '

@@ -155,7 +155,7 @@ def test_the_page_can_be_read_aloud_and_printed(text):
   assert len(page.all('img')) == 12  # 6 errors with their maps
   for image in page.all('img'):
     assert len(image['alt']) > 15
-  assert 'These are pictures of patients' in page.words
+  assert 'these are pictures of patients' in page.words
   assert all('scope' in cell for cell in page.all('th'))
   assert '@media print' in text
 
@@ -210,6 +210,8 @@ def test_density_shows_its_confusion_matrix_and_kappas(tmp_path, target):
     assert tables.cell(classes[name], 3)['range'] in page.words
   for figure in classes['recall_intervals']:
     assert tables.cell(figure, 2)['range'] in page.words
+  commonest = np.max(np.sum(classes['confusion'], axis=1)) / classes['n']
+  assert f'commonest class {commonest:.3f}' in page.words
 
 
 @pytest.mark.parametrize('value', [-1, 0, 1])
