@@ -50,7 +50,8 @@ _HEADERS = {
   'cross-origin-opener-policy': 'same-origin',
   'cross-origin-resource-policy': 'same-origin',
   'permissions-policy': _PERMISSIONS,
-  'referrer-policy': 'no-referrer',
+  # Not no-referrer, under which a browser sends a form with Origin: null.
+  'referrer-policy': 'same-origin',
   'x-content-type-options': 'nosniff',
   'x-frame-options': 'DENY',
 }
