@@ -19,6 +19,7 @@ from rsna_jax.data import (
   codestream,
   colour,
   dicom_header,
+  dicom_stream,
   jpeg2000,
   jpeg_lossless,
   jpeg_ls,
@@ -27,8 +28,11 @@ from rsna_jax.data import (
 
 MAX_ELEMENTS = 10_000  # of a header; a mammogram's has some 200
 MAX_INFLATED_BYTES = 512 << 20  # of a deflated file
+_TOO_MANY = f'more than {MAX_ELEMENTS} elements before the pixels'
 HEADER_BYTES = 4 << 20  # of a deflated file, that must hold the header
 
+# Float, double, and what a mammogram has: integers.
+_PIXEL_TAGS = ((0x7FE0, 8), (0x7FE0, 9), (0x7FE0, 0x10))
 _NATIVE = (
   uid.ImplicitVRLittleEndian,
   uid.ExplicitVRLittleEndian,
@@ -87,27 +91,6 @@ class _Pixels(pyramid.Pyramid):
       raise self._error(
         f'{error}; copy or export the file again', error.about
       ) from error
-
-
-class _Counted:
-  """A stream that can be read a bounded number of times.
-
-  Elements within sequences are not shown to `stop_when`, but they are read.
-  """
-
-  def __init__(self, stream: BinaryIO):
-    self._stream = stream
-    self._left = 20 * MAX_ELEMENTS
-    self.seek, self.tell = stream.seek, stream.tell
-
-  def read(self, size: int = -1) -> bytes:
-    self._left -= 1
-    if self._left < 0:
-      raise dicom_header.HeaderError(
-        f'more than {MAX_ELEMENTS} elements before the pixels',
-        about='elements',
-      )
-    return self._stream.read(size)
 
 
 class File:
@@ -200,15 +183,13 @@ class File:
       nonlocal count
       count += 1
       if count > MAX_ELEMENTS:
-        raise dicom_header.HeaderError(
-          f'more than {MAX_ELEMENTS} elements before the pixels',
-          about='elements',
-        )
+        raise dicom_header.HeaderError(_TOO_MANY, about='elements')
       return at >= 0x7FE00008
 
     return self.parse(
       filereader.read_dataset,
-      _Counted(self._stream),
+      # Elements within sequences count as well.
+      dicom_stream.Counted(self._stream, 20 * MAX_ELEMENTS, _TOO_MANY),
       self.syntax.is_implicit_VR,
       self.syntax.is_little_endian,
       stop_when=at_pixels,
@@ -241,16 +222,21 @@ class File:
     start = self._stream.read(8 if self.syntax.is_implicit_VR else 12)
     group = int.from_bytes(start[:2], order)
     element = int.from_bytes(start[2:4], order)
-    if (group, element) in ((0x7FE0, 8), (0x7FE0, 9)):
+    if (group, element) in _PIXEL_TAGS[:2]:
       raise self.error(
         'floating point pixels; a mammogram has integers', about='bits'
       )
-    if (group, element) != (0x7FE0, 0x10) or len(start) < 8:
+    if (group, element) != _PIXEL_TAGS[2] or len(start) < 8:
       raise self.error('no pixels: the file has no pixel data element')
     self._length = int.from_bytes(start[-4:], order)
     if order == 'big' and self._frame.bits_allocated == 8:
       raise self.error('pixels of 8 bits in big-endian words; convert the file')
     self._offset = self._stream.tell()
+    after = dicom_stream.tag_after(
+      self._stream, self._offset, self._length, self.syntax.is_little_endian
+    )
+    if after in _PIXEL_TAGS:
+      raise self.error('pixel data twice; export the file again', about='bits')
     end = self._stream.seek(0, os.SEEK_END)
     if self.syntax in _CODECS:
       if self._length != 0xFFFFFFFF:

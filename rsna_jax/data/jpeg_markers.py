@@ -1,9 +1,12 @@
 """The marker segments of a JPEG, read without decoding it (ITU-T T.81 B)."""
 
+import re
 import struct
 from collections.abc import Iterator
 
 from rsna_jax.data import codestream
+
+_FILL = re.compile(rb'\xff+')  # bytes, as many as one likes (B.1.1.2)
 
 
 def segments(
@@ -24,8 +27,8 @@ def segments(
   position = 2
   while position + 4 <= len(data) and data[position] == 0xFF:
     marker = data[position + 1]
-    if marker == 0xFF:  # a fill byte
-      position += 1
+    if marker == 0xFF:
+      position = _FILL.match(data, position).end() - 1
       continue
     (length,) = struct.unpack_from('>H', data, position + 2)
     end = position + 2 + length

@@ -8,6 +8,8 @@ import io
 import os
 import pathlib
 import struct
+import warnings
+import zlib
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -16,6 +18,8 @@ from rsna_jax import errors
 from rsna_jax.data import jpeg_markers, mammogram
 
 MAX_BYTES = 512 << 20  # of a file
+MAX_SCANS = 100  # of a progressive JPEG; encoders write about ten
+_PGM_HEADER = 1 << 16  # bytes, comments included
 
 _PNG = b'\x89PNG\r\n\x1a\n'
 _JPEG = b'\xff\xd8\xff'
@@ -103,16 +107,49 @@ def _check_size(rows: int, columns: int) -> None:
 def _read_png(data: bytes) -> np.ndarray:
   columns, rows = struct.unpack_from('>LL', data, 16)
   _check_size(rows, columns)
+  _check_chunks(data)
   return _read_pillow(data, 'PNG')
 
 
+def _check_chunks(data: bytes) -> None:
+  """Compares the checksums of the chunks that pixels come from.
+
+  Pillow passes over those of the pixels themselves, and shows of an animation
+  one picture.
+  """
+  position, palette = len(_PNG), False
+  while position + 8 <= len(data):
+    length, kind = struct.unpack_from('>L4s', data, position)
+    end = position + 12 + length
+    if end > len(data):
+      raise ValueError('truncated: a chunk of the PNG goes on')
+    if kind == b'acTL':
+      raise errors.Told('an animated PNG, of several pictures', about='frames')
+    # An upper case letter: one that has to be understood.
+    if kind[:1].isupper() and zlib.crc32(
+      memoryview(data)[position + 4 : end - 4]
+    ) != int.from_bytes(data[end - 4 : end], 'big'):
+      raise ValueError('a checksum of the PNG is wrong')
+    palette |= kind == b'PLTE'
+    if kind == b'IDAT' and data[25] == 3 and not palette:
+      raise ValueError('a PNG of a palette that has none')
+    if kind == b'IEND':
+      return
+    position = end
+
+
 def _read_jpeg(data: bytes) -> np.ndarray:
-  marker, _, rows, columns, _ = jpeg_markers.frame_header(data)
+  marker, bits, rows, columns, _ = jpeg_markers.frame_header(data)
   _check_size(rows, columns)
   if marker not in (0xC0, 0xC1, 0xC2):
     raise errors.Told(
       f'JPEG of type SOF{marker - 0xC0} is read from DICOM only', about='bits'
     )
+  if bits != 8:
+    raise errors.Told(f'JPEG of {bits} bits is read from DICOM only', 'bits')
+  # Each goes over all pixels, though it may take ten bytes of the file.
+  if data.count(b'\xff\xda') > MAX_SCANS:
+    raise ValueError(f'a JPEG of more than {MAX_SCANS} scans')
   return _read_pillow(data, 'JPEG')
 
 
@@ -138,19 +175,20 @@ def _read_pgm(data: bytes) -> np.ndarray:
   """Plain (P2) and raw (P5) PGM, maximum up to 65535, values as written."""
   fields: list[int] = []
   position = 2
+  head = data[:_PGM_HEADER]
   while len(fields) < 3:
-    while data[position : position + 1].isspace():
+    while head[position : position + 1].isspace():
       position += 1
-    if data[position : position + 1] == b'#':
-      end = data.find(b'\n', position)
-      position = end + 1 if end >= 0 else len(data)
+    if head[position : position + 1] == b'#':
+      end = head.find(b'\n', position)
+      position = end + 1 if end >= 0 else len(head)
       continue
     end = position
-    while data[end : end + 1].isdigit():
+    while head[end : end + 1].isdigit():
       end += 1
     if end == position or end - position > 10:
       raise ValueError('damaged PGM header')
-    fields.append(int(data[position:end]))
+    fields.append(int(head[position:end]))
     position = end
   columns, rows, most = fields
   _check_size(rows, columns)
@@ -168,10 +206,12 @@ def _read_pgm(data: bytes) -> np.ndarray:
     # A number takes two bytes at the least, so the file bounds the memory.
     if len(data) - position < 2 * count - 1:
       raise ValueError(f'truncated: fewer than {count} values')
-    texts = data[position:].split(maxsplit=count)[:count]
-    if len(texts) < count:
-      raise ValueError(f'truncated: {len(texts)} of {count} values')
-    values = np.array([int(text) for text in texts])
+    with warnings.catch_warnings():
+      # That it stopped before the end shows in the number of values.
+      warnings.simplefilter('ignore', DeprecationWarning)
+      values = np.fromstring(data[position:], np.int64, sep=' ')[:count]
+    if len(values) < count:
+      raise ValueError(f'truncated: {len(values)} of {count} values')
   if int(values.max()) > most or int(values.min()) < 0:
     raise ValueError(f'PGM with values over its maximum of {most}')
   return values.astype(dtype).reshape(rows, columns)

@@ -102,12 +102,12 @@ def test_orientation_of_exif_is_applied(kind, orientation, turn):
   np.testing.assert_array_equal(raster.read_raster(data).pixels, turn(plain))
 
 
-def png_of(columns, rows, body=b'') -> bytes:
+def png_of(columns, rows, body=b'', colour=0) -> bytes:
   def chunk(kind, data):
     crc = zlib.crc32(kind + data)
     return struct.pack('>L', len(data)) + kind + data + struct.pack('>L', crc)
 
-  header = struct.pack('>LLBBBBB', columns, rows, 8, 0, 0, 0, 0)
+  header = struct.pack('>LLBBBBB', columns, rows, 8, colour, 0, 0, 0)
   return (
     b'\x89PNG\r\n\x1a\n'
     + chunk(b'IHDR', header)
@@ -124,6 +124,23 @@ def jpeg_of(rows, columns) -> bytes:
 
 def flipped(data: bytes, at: int) -> bytes:
   return data[:at] + bytes([data[at] ^ 0x55]) + data[at + 1 :]
+
+
+def animated() -> bytes:
+  frames = [Image.fromarray(GREY8[::-1])]
+  return saved(GREY8, save_all=True, append_images=frames)
+
+
+def many_scans() -> bytes:
+  data = saved(SMOOTH, 'JPEG', progressive=True)
+  scan = data[data.rindex(b'\xff\xda') : -2]
+  return data[:-2] + scan * 200 + data[-2:]
+
+
+def twelve_bits() -> bytes:
+  data = bytearray(saved(SMOOTH, 'JPEG'))
+  data[data.index(b'\xff\xc0') + 4] = 12
+  return bytes(data)
 
 
 @pytest.mark.filterwarnings('error')
@@ -157,6 +174,14 @@ def flipped(data: bytes, at: int) -> bytes:
     (saved(GREY8, 'GIF'), 'not a PNG'),
     (saved(GREY8, 'BMP'), 'not a PNG'),
     (saved(Image.new('CMYK', (9, 9)), 'JPEG'), 'CMYK'),
+    (flipped(saved(GREY8), len(saved(GREY8)) - 14), 'checksum'),
+    (saved(GREY8)[:-14], 'truncated'),
+    (animated(), 'animated'),
+    (png_of(70, 50, bytes(51 * 70), colour=3), 'palette'),
+    (many_scans(), 'scans'),
+    (twelve_bits(), '12 bits'),
+    (b'P5' + b' ' * (1 << 24), 'header'),
+    (b'P5\n' + b'#\n' * (1 << 23), 'header'),
   ],
 )
 def test_a_damaged_or_absurd_picture_is_refused_in_one_line(
