@@ -61,12 +61,11 @@ class Buckets:
     if missing > 0:
       raise _too_many(missing / self._rate if self._rate else 60.0)
 
-  def check(self, key: str) -> None:
-    """As `take` of one token, and spends none."""
+  def give_back(self, key: str, n: float = 1) -> None:
+    """Undoes a `take`."""
     with self._lock:
-      missing = 1 - self._left(key)
-    if missing > 0:
-      raise _too_many(missing / self._rate if self._rate else 60.0)
+      left = min(self._most, self._left(key) + n)
+      self._table[key] = left, self._clock()
 
   def _left(self, key: str) -> float:
     left, at = self._table.get(key, (self._most, self._clock()))
@@ -116,6 +115,8 @@ class Guard:
       raise problems.Problem(
         'E_METHOD', f'Methods are {", ".join(METHODS)}, and no others.'
       )
+    if scope.get('http_version', '1.1') not in ('1.0', '1.1'):
+      raise _bad('it is of a version of HTTP that does not exist')
     self._check_headers(scope)
     check_path(scope)
     self._check(scope)

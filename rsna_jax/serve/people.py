@@ -116,11 +116,12 @@ class People:
       problems.Problem: E_LOGIN; E_RATE after too many wrong passwords.
     """
     client = limits.client_of(request.scope)
-    self._wrong.check(client)
+    # Spent before the answer is known, or many tries at once would be free.
+    self._wrong.take(client)
     user = await self._workers.store(self._authenticated, name, password)
     if user is None:
-      self._wrong.take(client)
       raise problems.Problem('E_LOGIN', 'The name or the password is wrong.')
+    self._wrong.give_back(client)
     old = security.session_of(request.scope, self._settings)
     token, csrf = await self._workers.store(self._started, user, old)
     seconds = self._settings.session_s
