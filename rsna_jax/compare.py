@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rsna_jax import errors, files, metrics, results
+from rsna_jax import errors, files, metrics, results, schema
 from rsna_jax.scoring import compare_text, compared_sets, label_files
 from rsna_jax.stats import bootstrap, paired, sums
 
@@ -42,14 +42,15 @@ def compare(
     labels: train.csv; None: the labels that the files themselves hold.
     out: folder for compare.json, compare.csv and compare.md; None: no files.
     subset: whether breasts that are not in every set are left out.
-    resamples: of the patients; 0: no intervals.
+    resamples: of the patients; 0: no intervals, as where a class has one
+      patient alone.
     seed: of them, and of the parts that choose for one another.
 
   Returns:
-    {'split', 'breasts', 'positives', 'patients', 'left_out', 'sets': [{'name',
-    'source', 'aggregate', 'calibration', 'rule', 'chosen_on', 'figures':
-    {name: {'value', 'low', 'high'}}, 'note'}], 'pairs': [{'first', 'second',
-    and what `paired.compare` returns, with 'p_holm' in figures,
+    {'notice', 'split', 'breasts', 'positives', 'patients', 'left_out', 'sets':
+    [{'name', 'source', 'aggregate', 'calibration', 'rule', 'chosen_on',
+    'figures': {name: {'value', 'low', 'high'}}, 'note'}], 'pairs': [{'first',
+    'second', and what `paired.compare` returns, with 'p_holm' in figures,
     delong_by_patient and mcnemar['all']}], 'correction': 'holm' | 'none',
     'verdicts': one sentence a pair}.
 
@@ -78,11 +79,14 @@ def _judged(sources, split, labels, subset, resamples, seed) -> dict:
   ]
   sets, left_out = compared_sets.on_the_same(sets, subset=subset)
   y, patients = sets[0].label, sets[0].patient_id
+  if bootstrap.lone(y, patients):
+    resamples = 0
   drawn = None
   if resamples:
     drawn = bootstrap.Resamples(patients, n=resamples, seed=seed)
   calls = [one.decide(seed) for one in sets]
   found = {
+    'notice': schema.NOTICE,
     'split': split,
     'breasts': len(y),
     'positives': int(y.sum()),

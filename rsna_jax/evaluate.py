@@ -33,7 +33,7 @@ from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, order, reader
-from rsna_jax.scoring import score
+from rsna_jax.scoring import score, scored_sets
 from rsna_jax.stats import pooling
 
 SPLITS = ('train', 'validation', 'test', 'all', 'submission')
@@ -220,7 +220,7 @@ def quick_scores(c, data, rows: np.ndarray, logits: np.ndarray) -> dict:
   scores = {'loss': _mean_loss(c, logits[known], labels[known])}
   probability = schema.cancer_probability(logits, target)
   if probability is not None:
-    scores |= score.breast_scores(
+    scores |= scored_sets.breast_scores(
       table.columns, probability, how=c.eval.aggregate
     )
     scores['score'] = scores['roc_auc']

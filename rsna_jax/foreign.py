@@ -115,6 +115,7 @@ def evaluate(
     if said.classes is not None:
       metrics['classes'] = _classes(said, judged, labels, bootstrap, seed)
     metrics |= {
+      'notice': schema.NOTICE,
       'target': said.target,
       'split': 'predictions',
       'rows': said.per,

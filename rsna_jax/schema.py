@@ -7,6 +7,10 @@ import types
 
 import numpy as np
 
+# Stands on every page, and in every file of figures or answers that has a place
+# for it.
+NOTICE = 'Research use only, not a medical device.'
+
 # In integer columns -1 means missing, in `age` NaN, in text the empty string.
 MISSING = -1
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 
-from rsna_jax import compare, errors
+from rsna_jax import compare, errors, schema
 from rsna_jax.scoring import compare_text
 from rsna_jax.stats import delong
 
@@ -194,6 +194,21 @@ def test_labels_of_the_files_may_be_written_by_pandas(tmp_path, example):
   gaps = [_write(tmp_path / f'{x}.csv', sharp, whole) for x in 'cd']
   found = [compare.compare(x, resamples=0)['pairs'][0] for x in (plain, gaps)]
   assert found[0]['figures'] == found[1]['figures']
+
+
+def test_one_patient_with_cancer_is_compared_without_intervals(
+  tmp_path, example
+):
+  _, sharp, dull = example
+  labels = [1, 1, *[0] * 398]  # both breasts of one patient
+  first = _write(tmp_path / 'a.csv', sharp, labels)
+  second = _write(tmp_path / 'b.csv', dull, labels)
+  found = compare.compare([first, second], out=tmp_path / 'out', resamples=20)
+  assert found['pairs'][0]['figures']['roc_auc']['p'] is None
+  assert found['sets'][0]['figures']['roc_auc']['low'] is None
+  assert 'no difference can be tested' in found['verdicts'][0]
+  for name in ('compare.json', 'compare.md'):
+    assert schema.NOTICE in (tmp_path / 'out' / name).read_text()
 
 
 def test_a_split_that_is_none_is_refused(tiny_run, tmp_path):

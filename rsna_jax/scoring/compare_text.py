@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rsna_jax import schema
+
 TITLES = {
   'roc_auc': 'ROC AUC',
   'average_precision': 'AP',
@@ -68,6 +70,8 @@ def text(found: Mapping) -> str:
       for one in found['sets']
       if one['note']
     ),
+    '',
+    schema.NOTICE,
   ]
   return '\n'.join(lines)
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rsna_jax import aggregate as aggregate_lib
-from rsna_jax import errors, metrics, schema
+from rsna_jax import errors, schema
 from rsna_jax.scoring import class_score, level_score, scored_sets
 from rsna_jax.stats import bootstrap as bootstrap_lib
 from rsna_jax.stats import decision as decision_lib
@@ -37,7 +37,8 @@ def score(
       unknown), probability; and any of the subgroup columns of the schema, of
       view and of image_id.
     aggregate: images to a breast, as in `aggregate.breasts`.
-    bootstrap: resamples of the patients behind each interval; 0: none.
+    bootstrap: resamples of the patients behind each interval; 0: none, as where
+      a class has one patient alone.
     seed: of the resamples and of the parts that choose for one another.
     threshold: a probability chosen on other data, from which on a breast is
       called positive; None: cross-fitted on these.
@@ -107,7 +108,8 @@ def score(
   )
   seen = label != schema.MISSING
   resamples = None
-  if bootstrap and seen.any():
+  lone = bootstrap_lib.lone(label[seen], patient[seen])
+  if bootstrap and seen.any() and not lone:
     resamples = bootstrap_lib.Resamples(patient[seen], n=bootstrap, seed=seed)
   levels, sections = {}, {}
   known = breasts['label'] != schema.MISSING
@@ -206,10 +208,11 @@ def score_target(
     options: the other arguments of `score`.
 
   Returns:
-    What `score` returns, and `class_score.score_classes` under 'classes'.
+    'notice', 'target', what `score` returns, and `class_score.score_classes`
+    under 'classes'.
   """
   probabilities = np.asarray(probabilities, np.float64)
-  found = {'target': target}
+  found = {'notice': schema.NOTICE, 'target': target}
   if target != 'density':
     cancer = (
       probabilities[:, 0]
@@ -235,37 +238,6 @@ def score_target(
       seed=seed,
     )
   return found
-
-
-def breast_scores(
-  columns: Mapping[str, np.ndarray], probability: np.ndarray, *, how: str
-) -> dict[str, float]:
-  """ROC AUC, average precision and pF1 of breasts, without intervals.
-
-  Args:
-    columns: prediction_id, patient_id and cancer, (N,) each.
-    probability: (N,) of the images.
-    how: images to a breast, as in `aggregate.breasts`; in place of `learned`,
-      which this quick look cannot fit, it takes the mean.
-
-  Returns:
-    Floats; the AUC is NaN where a class is missing.
-  """
-  breasts = aggregate_lib.breasts(
-    columns['prediction_id'],
-    columns['patient_id'],
-    probability,
-    columns['cancer'],
-    how='mean' if how == 'learned' else how,
-    views=columns['view'] if how == 'view_max' else None,
-  )
-  known = breasts['label'] != schema.MISSING
-  label, cancer = breasts['label'][known], breasts['cancer'][known]
-  return {
-    'roc_auc': metrics.roc_auc(label, cancer),
-    'average_precision': metrics.average_precision(label, cancer),
-    'pf1': metrics.pf1(label, cancer),
-  }
 
 
 def text(found: Mapping) -> str:

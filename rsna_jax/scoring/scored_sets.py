@@ -80,3 +80,34 @@ def breasts(
     )
     learned = pooling.fit(found['label'][known], table[known])
   return found, learned
+
+
+def breast_scores(
+  columns: Mapping[str, np.ndarray], probability: np.ndarray, *, how: str
+) -> dict[str, float]:
+  """ROC AUC, average precision and pF1 of breasts, without intervals.
+
+  Args:
+    columns: prediction_id, patient_id and cancer, (N,) each.
+    probability: (N,) of the images.
+    how: images to a breast, as in `aggregate.breasts`; in place of `learned`,
+      which this quick look cannot fit, it takes the mean.
+
+  Returns:
+    Floats; the AUC is NaN where a class is missing.
+  """
+  breasts = aggregate.breasts(
+    columns['prediction_id'],
+    columns['patient_id'],
+    probability,
+    columns['cancer'],
+    how='mean' if how == 'learned' else how,
+    views=columns['view'] if how == 'view_max' else None,
+  )
+  known = breasts['label'] != schema.MISSING
+  label, cancer = breasts['label'][known], breasts['cancer'][known]
+  return {
+    'roc_auc': metrics.roc_auc(label, cancer),
+    'average_precision': metrics.average_precision(label, cancer),
+    'pf1': metrics.pf1(label, cancer),
+  }

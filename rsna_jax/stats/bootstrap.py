@@ -209,6 +209,16 @@ def totals(
   return _products(per_patient.astype(dtype), resamples)
 
 
+def lone(labels, patients) -> bool:
+  """Whether a class has one patient alone.
+
+  A resample then holds this patient or none of the class, and would pass for
+  certainty about patients of its kind.
+  """
+  labels, patients = np.asarray(labels), np.asarray(patients)
+  return any(len(np.unique(patients[labels == k])) == 1 for k in (0, 1))
+
+
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
   """Percentile interval of the resamples that define the figure, else NaN."""
   values = values[np.isfinite(values)]

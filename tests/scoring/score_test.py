@@ -5,7 +5,7 @@ import pytest
 from sklearn import metrics as sk
 
 from rsna_jax import errors, metrics
-from rsna_jax.scoring import class_score, score
+from rsna_jax.scoring import class_score, score, scored_sets
 from rsna_jax.stats import subgroups, thresholds
 
 
@@ -301,7 +301,7 @@ def test_each_target_gets_the_sections_that_it_speaks_of():
 
 def test_quick_scores_are_those_of_the_breasts():
   images = example()
-  found = score.breast_scores(images, images['probability'], how='mean')
+  found = scored_sets.breast_scores(images, images['probability'], how='mean')
   whole = score.score(images, bootstrap=0)['breast']
   for name, value in found.items():
     assert value == pytest.approx(whole[name]['value'], abs=1e-12)

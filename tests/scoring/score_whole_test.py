@@ -7,7 +7,7 @@ import pytest
 from sklearn import metrics as sk
 
 from rsna_jax import aggregate, errors, metrics
-from rsna_jax.scoring import score
+from rsna_jax.scoring import score, scored_sets
 from rsna_jax.stats import calibration, decision
 
 
@@ -227,7 +227,7 @@ def test_each_aggregation_is_scored(how):
     assert found['breast']['pf1']['value'] == pytest.approx(
       metrics.pf1(b['label'], b['cancer']), abs=1e-12
     )
-  quick = score.breast_scores(
+  quick = scored_sets.breast_scores(
     {**images, 'cancer': images['label']}, images['probability'], how=how
   )
   if how != 'learned':
@@ -254,6 +254,17 @@ def test_data_that_define_no_decision_say_why_and_the_rest_is_there():
   assert found['decision']['figures'] is None
   assert found['calibration'] is None
   assert found['breast']['brier'] is not None
+
+
+def test_one_patient_with_cancer_gives_figures_without_intervals():
+  images = example(patients=60)
+  ill = images['patient_id'][images['label'] == 1][0]
+  images['label'] = images['label'] * (images['patient_id'] == ill)
+  found = score.score(images, bootstrap=50)
+  for level in ('breast', 'image', 'patient'):
+    assert found[level]['roc_auc']['value'] is not None
+    assert found[level]['roc_auc']['low'] is None
+    assert found[level]['roc_auc_delong']['by_patient']['low'] is None
 
 
 def test_constant_scores_are_chance():

@@ -144,6 +144,20 @@ def test_intervals_by_patient_cover_the_truth_where_those_by_image_do_not():
   assert covered['image'] / repeats < 0.75
 
 
+@pytest.mark.parametrize(
+  ('labels', 'patients', 'lone'),
+  [
+    ([1, 1, 0, 0], [1, 1, 2, 3], True),
+    ([1, 0, 0, 0], [1, 2, 2, 2], True),
+    ([1, 1, 0, 0], [1, 2, 1, 2], False),
+    ([0, 0, 0, 0], [1, 1, 2, 3], False),
+    ([], [], False),
+  ],
+)
+def test_one_patient_alone_of_a_class_is_no_sample(labels, patients, lone):
+  assert bootstrap.lone(labels, patients) == lone
+
+
 def test_an_interval_leaves_out_resamples_without_the_figure():
   assert bootstrap.interval(np.array([np.nan, 1.0, 1.0])) == (1.0, 1.0)
   assert np.isnan(bootstrap.interval(np.array([np.nan]))).all()
