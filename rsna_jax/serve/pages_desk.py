@@ -163,7 +163,7 @@ async def review(request: requests.Request) -> responses.Response:
     visitor,
     here='/review',
     queue=await server.desk.queue(visitor, status),
-    status=status,
+    chosen=status,
     counts=await _counts(server),
     said=_said(request),
   )

@@ -32,11 +32,21 @@ def shown(
     }
     for image, one in zip(answer['images'], kept, strict=True)
   ]
+  breasts = sorted(answer['breasts'], key=_side)
   return {
     **answer,
-    'images': images,
-    'breasts': [_breast(t, one, loaded) for one in answer['breasts']],
+    'images': sorted(images, key=lambda image: (_view(image), _side(image))),
+    'breasts': [_breast(t, one, loaded) for one in breasts],
   }
+
+
+def _side(one: Mapping[str, Any]) -> int:
+  """Right before left, as mammograms are hung."""
+  return 'RL'.find(one['laterality'] or '?') % 3
+
+
+def _view(image: Mapping[str, Any]) -> int:
+  return 'CC,MLO'.find(image['view'] or '?') % 7
 
 
 def _breast(

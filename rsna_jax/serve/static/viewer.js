@@ -90,13 +90,16 @@ class Viewer {
     const share = Number(this.map.value);
     if (share && !this.over.src) {
       this.frame.setAttribute('aria-busy', 'true');
-      this.over.addEventListener('load',
-        () => this.frame.removeAttribute('aria-busy'), {once: true});
+      this.over.addEventListener('load', () => {
+        this.frame.removeAttribute('aria-busy');
+        this.heat();
+      }, {once: true});
       this.over.src = this.over.dataset.src;
     }
     this.over.hidden = share === 0;
     this.over.style.opacity = share / 100;
-    this.say(this.map, share + ' %');
+    const waits = share && !this.over.naturalWidth;
+    this.say(this.map, waits ? this.map.dataset.wait : share + ' %');
   }
 
   // A filter previews the window at once; the server then draws it anew.
