@@ -21,16 +21,15 @@ OPTIONS = (
 
 
 def picture(seed: int, cancer: bool) -> np.ndarray:
-  """A breast of smooth noise; a cancer is a white spot."""
-  pixels = serve_store.picture(seed, (192, 120)).astype(np.float64)
-  chance = np.random.default_rng(seed + 10**6)
-  inside = pixels > 0
-  pixels[inside] = 60 + pixels[inside] * 0.4
+  """A breast of patches, unlike any other; a cancer is a white spot."""
+  chance = np.random.default_rng(seed)
+  y, x = np.mgrid[:192, :120]
+  inside = (y / 96 - 1) ** 2 / 0.8 + (x / 102) ** 2 < 1
+  pixels = np.kron(chance.integers(60, 180, (24, 15)), np.ones((8, 8)))
   if cancer:
-    y, x = np.mgrid[:192, :120]
     row, column = chance.integers(70, 122), chance.integers(20, 50)
-    pixels[((y - row) ** 2 + (x - column) ** 2 < 14**2) & inside] = 250
-  return pixels.astype(np.uint8)
+    pixels[(y - row) ** 2 + (x - column) ** 2 < 14**2] = 250
+  return np.where(inside, pixels, 0).astype(np.uint8)
 
 
 def write_layout(folder: pathlib.Path, first: int = 0) -> None:

@@ -22,11 +22,13 @@ def arrange(
   say nothing of who it is. Where the side of the body is not known, a picture
   goes with the breast whose label it has; which one it is called then means
   nothing. Where pictures of a known breast contradict one another, none of them
-  can be used, because it is not known which one is right.
+  can be used, because it is not known which one is right. Of a patient who came
+  to be on both sides, as for a picture that resembles one of the other side,
+  only what is held out is used.
 
   Args:
-    rows: `submission_id`, `patient` (text), `laterality`, which may be empty,
-      `cancer`, and whatever else, which is kept.
+    rows: `submission_id`, `patient` (text), `side`, `laterality`, which may be
+      empty, `cancer`, and whatever else, which is kept.
 
   Returns:
     The rows that can be used, in their order, with `patient_id`, `image_id`
@@ -39,9 +41,13 @@ def arrange(
     if row['laterality'] and row['cancer'] != schema.MISSING:
       key = row['patient'], row['laterality']
       breasts.setdefault(key, set()).add(row['cancer'])
+  held_out = {row['patient'] for row in rows if row['side'] == 'validation'}
   torn = {key for key, labels in breasts.items() if len(labels) > 1}
   kept, left_out = [], []
   for row in rows:
+    if row['side'] == 'train' and row['patient'] in held_out:
+      left_out.append((row['submission_id'], 'its patient is held out'))
+      continue
     laterality = row['laterality'] or _fitting(row, breasts)
     if laterality is None or (row['patient'], laterality) in torn:
       reason = (

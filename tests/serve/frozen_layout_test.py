@@ -8,6 +8,7 @@ def _row(name, patient='p', laterality='L', cancer=0, **more):
     'patient': patient,
     'laterality': laterality,
     'cancer': cancer,
+    'side': 'train',
     **more,
   }
 
@@ -62,3 +63,13 @@ def test_an_unknown_side_that_fits_no_breast_is_left_out():
   kept, left_out = frozen_layout.arrange(rows)
   assert [row['submission_id'] for row in kept] == ['a', 'b', 'd']
   assert left_out == [('c', 'both breasts of the patient have another label')]
+
+
+def test_of_a_patient_on_both_sides_only_what_is_held_out_is_used():
+  rows = [
+    *(_row('a'), _row('b', side='validation'), _row('c', 'q')),
+    _row('d', laterality='', side='validation'),
+  ]
+  kept, left_out = frozen_layout.arrange(rows)
+  assert [row['submission_id'] for row in kept] == ['b', 'c', 'd']
+  assert left_out == [('a', 'its patient is held out')]
