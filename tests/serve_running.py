@@ -60,15 +60,16 @@ class Running:
     options = {'timeout': 60, **options}
     return httpx.Client(base_url=self.url, **options)
 
-  def logged_in(self, name: str) -> httpx.Client:
+  @contextlib.contextmanager
+  def logged_in(self, name: str) -> Iterator[httpx.Client]:
     """A browser of somebody who has logged in, with what changes need."""
-    client = self.client(headers={'Origin': self.url})
-    answer = client.post(
-      '/api/v1/login', json={'name': name, 'password': PASSWORD}
-    )
-    assert answer.status_code == 200, answer.text
-    client.headers['X-CSRF-Token'] = answer.json()['csrf']
-    return client
+    with self.client(headers={'Origin': self.url}) as client:
+      answer = client.post(
+        '/api/v1/login', json={'name': name, 'password': PASSWORD}
+      )
+      assert answer.status_code == 200, answer.text
+      client.headers['X-CSRF-Token'] = answer.json()['csrf']
+      yield client
 
   def raw(self, data: bytes, wait_s: float = 10) -> bytes:
     """What comes back on a bare connection until it ends."""

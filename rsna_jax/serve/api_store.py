@@ -214,5 +214,6 @@ async def retraining(request: requests.Request) -> dict[str, Any]:
 async def retrain(request: requests.Request) -> dict[str, Any]:
   """For administrators; one at a time."""
   server, _, visitor = await _asked(request)
-  visitor.require('administrator')
-  return _said(request, **await server.workers.store(server.retraining.start))
+  user = visitor.require('administrator')
+  state = await server.workers.store(server.retraining.start, user.name)
+  return _said(request, **state)

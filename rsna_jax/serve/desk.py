@@ -11,6 +11,7 @@ from rsna_jax.serve import (
   accounts,
   blobs,
   database,
+  frozen_index,
   labels,
   near,
   people,
@@ -53,6 +54,7 @@ class Desk:
     self._uploads = kept
     self._workers = workers
     self._submitting = asyncio.Lock()
+    self._frozen: near.Frozen | None = None
 
   async def submit(
     self, visitor: people.Visitor, fields: Mapping[str, Any]
@@ -118,13 +120,12 @@ class Desk:
         'cancer': cancer,
         'density': None if density is None else density['rating'],
       },
-      self._frozen(),
+      self._frozen,
     )
 
-  def _frozen(self):
-    """The pictures that models are judged on."""
-    with self._db.reading() as session:
-      return near.Frozen.load(session, 'validation')
+  def load_frozen(self) -> None:
+    """Reads which pictures models are judged on; copies are quarantined."""
+    self._frozen = frozen_index.load(self._db)
 
   async def own(
     self, visitor: people.Visitor, limit: int = 100, offset: int = 0

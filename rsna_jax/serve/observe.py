@@ -137,6 +137,8 @@ class Observed:
   def _note(self, scope, answer, seconds: float) -> None:
     state = scope['state']
     route = state.get('route') or 'other'
+    if scope['path'].startswith('/static/'):
+      route = '/static'
     method = scope['method'] if scope['method'] in _METHODS else 'other'
     self._figures.requests.labels(method, route, answer['status']).inc()
     self._figures.seconds.labels(route).observe(seconds)

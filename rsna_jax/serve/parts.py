@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import logging
 import pathlib
+import threading
+import time
 
 from starlette import requests
 
@@ -18,12 +20,14 @@ from rsna_jax.serve import (
   people,
   retraining,
   service,
+  startup,
   versions,
   workers,
 )
 from rsna_jax.serve import settings as settings_lib
 
 _LOG = logging.getLogger('rsna_jax.serve')
+_SWEEP_S = 3600
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,6 +51,11 @@ class Parts:
     """Starts what works beside the event loop; returns at once."""
     self.engine.start()
     self.workers.decode(self.intake.start)
+    threading.Thread(target=self._index, name='index', daemon=True).start()
+
+  def _index(self) -> None:
+    startup.index(self.db, self.settings.store, self.retraining.workdir)
+    self.desk.load_frozen()
 
   def stop(self) -> None:
     """Ends them; what is under way is answered first."""
@@ -58,10 +67,13 @@ class Parts:
 
   async def follow(self) -> None:
     """Takes up promoted models for ever, and forgets old uploads."""
-    refused = None
+    refused, swept = None, time.monotonic()
     while True:
       await asyncio.sleep(self.settings.reload_s)
       self.service.uploads.expire()
+      if time.monotonic() - swept > _SWEEP_S:
+        swept = time.monotonic()
+        await self.workers.store(startup.sweep, self.db, self.blobs)
       if not self.engine.ready:
         continue
       try:
@@ -106,6 +118,7 @@ def make(
     )
   pool = workers.Workers(settings)
   pictures = blobs.Blobs(settings.store / 'blobs')
+  startup.clear(db, pictures)
   machine = engine.Engine(settings)
   machine.load(serving.number, serving.folder)
   reader = intake.Intake(settings)
@@ -123,7 +136,7 @@ def make(
     service=answering,
     people=people.People(settings, db, pool),
     desk=desk.Desk(settings, db, pictures, models, answering.uploads, pool),
-    retraining=retraining.Retraining(settings, workdir),
+    retraining=retraining.Retraining(settings, db, workdir),
   )
 
 

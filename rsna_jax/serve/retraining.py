@@ -6,7 +6,7 @@ import sys
 import threading
 from typing import Any
 
-from rsna_jax.serve import problems
+from rsna_jax.serve import audit_log, database, problems
 from rsna_jax.serve import settings as settings_lib
 
 _LOG_NAME = 'retrain.log'
@@ -18,15 +18,19 @@ class Retraining:
   """Starts the command, and says how it goes."""
 
   def __init__(
-    self, settings: settings_lib.Settings, workdir: pathlib.Path | None
+    self,
+    settings: settings_lib.Settings,
+    db: database.Database,
+    workdir: pathlib.Path | None,
   ):
     self._settings = settings
-    self._workdir = workdir
+    self._db = db
+    self.workdir = workdir
     self._lock = threading.Lock()
     self._process: subprocess.Popen | None = None
 
-  def start(self) -> dict[str, Any]:
-    """Starts it.
+  def start(self, by: str = 'administrator') -> dict[str, Any]:
+    """Starts it; `by` whom is for the audit log.
 
     Raises:
       problems.Problem: E_BUSY, one is under way.
@@ -36,6 +40,12 @@ class Retraining:
         raise problems.Problem(
           'E_BUSY', 'A retraining is under way; wait for its end.', 60
         )
+      if self.workdir is None:
+        raise problems.Problem(
+          'E_UNUSABLE', 'The server was started without the run to learn from.'
+        )
+      with self._db.session() as session:
+        audit_log.append(session, by, 'retrain.start', 'retrain', {})
       folder = self._settings.store / 'retrain'
       folder.mkdir(exist_ok=True)
       with (folder / _LOG_NAME).open('wb') as log:
@@ -52,7 +62,7 @@ class Retraining:
     """The command line."""
     command = [sys.executable, '-m', 'rsna_jax.cli', 'retrain']
     command += ['--store', str(self._settings.store)]
-    command += ['--workdir', str(self._workdir)]
+    command += ['--workdir', str(self.workdir)]
     if self._settings.database:
       command += ['--database', self._settings.database]
     return command
@@ -90,6 +100,6 @@ class Retraining:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = lines[-1] if lines else ''
     # Where things lie on the server is nobody's business.
-    for path in (self._settings.store, self._workdir):
+    for path in (self._settings.store, self.workdir):
       said = said.replace(str(path), '...')
     return said

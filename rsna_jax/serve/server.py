@@ -18,7 +18,7 @@ from uvicorn.protocols.http import h11_impl
 
 from rsna_jax import errors, shell
 from rsna_jax.serve import app as app_lib
-from rsna_jax.serve import security
+from rsna_jax.serve import security, startup
 from rsna_jax.serve import settings as settings_lib
 
 _HEADER_BYTES = 32 << 10
@@ -100,8 +100,7 @@ def command(options) -> int | None:
     port=options.port,
   )
   set_up_logging()
-  listener = listen(settings)
-  with listener:
+  with startup.only_server(settings.store), listen(settings) as listener:
     made = app_lib.create_app(settings, pathlib.Path(options.workdir))
     print(f'{address(listener, settings)}  (Ctrl-C ends it)', flush=True)
     print(settings_lib.NOTICE, flush=True)
