@@ -20,6 +20,7 @@ _SERVE = [
   'sqlalchemy>=2.0.30',
   'uvicorn>=0.30',
 ]
+_WEIGHTS = ['h5py>=3.11']
 _POSTGRES = ['pg8000>=1.31']
 _TEST = [
   'httpx>=0.27',
@@ -85,8 +86,9 @@ setuptools.setup(
     'fast': _FAST,
     'serve': _SERVE,
     'postgres': _POSTGRES,
+    'weights': _WEIGHTS,
     'interop': ['highdicom>=0.25', 'pynetdicom>=2.1'],
-    'test': [*_TEST, *_PLOTS, *_TF, *_FAST, *_SERVE, *_POSTGRES],
+    'test': [*_TEST, *_PLOTS, *_TF, *_FAST, *_SERVE, *_POSTGRES, *_WEIGHTS],
     'dev': [
       *_TEST,
       *_PLOTS,
@@ -94,6 +96,7 @@ setuptools.setup(
       *_FAST,
       *_SERVE,
       *_POSTGRES,
+      *_WEIGHTS,
       'ruff>=0.9',
     ],
     'cuda': ['jax[cuda13]>=0.10'],

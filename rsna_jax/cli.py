@@ -267,6 +267,22 @@ def _parser() -> argparse.ArgumentParser:
   _checkpoint_option(verb)
   verb.set_defaults(run=commands.explain)
 
+  verb = _verb(verbs, 'weights', 'make a start of published weights')
+  verb.add_argument(
+    'source',
+    metavar='IN',
+    help='.h5, .weights.h5 or .keras of Keras; .safetensors or .pth of timm',
+  )
+  verb.add_argument(
+    '--model',
+    required=True,
+    help='xception | convnext_small | efficientnetv2_s',
+  )
+  verb.add_argument(
+    '--out', required=True, help='folder to write, for config.model.init_from'
+  )
+  verb.set_defaults(run=commands.weights)
+
   verb = _verb(verbs, 'doctor', 'say what is installed and what would run')
   verb.set_defaults(run=commands.doctor)
   serve_verbs.add(verbs, _verb)

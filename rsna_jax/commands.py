@@ -228,6 +228,14 @@ def explain(options) -> None:
   print('Research use only, not a medical device.')
 
 
+def weights(options) -> None:
+  from rsna_jax import weights
+
+  found = weights.convert(options.source, options.model, options.out)
+  print(weights.text(found))
+  print(f'written to {options.out}: start with --config.model.init_from')
+
+
 def doctor(unused_options) -> int:
   from rsna_jax import doctor
 

@@ -21,6 +21,7 @@ WINDOWS = ('full', 'linear', 'none')
 QUALITIES = ('fast', 'fine', 'exact')
 SPLITS = ('folds', 'public', 'site', 'machine')
 POOLS = ('mean', 'max')
+POOL_PADDINGS = ('auto', 'same', 'one')
 DTYPES = ('float32', 'bfloat16')
 SCHEDULES = ('constant', 'cosine', 'linear')
 AGGREGATES = ('mean', 'max', 'noisy_or', 'view_max', 'learned')
@@ -78,7 +79,12 @@ def default() -> ml_collections.ConfigDict:
   c.model.pool = 'mean'  # mean | max, of the last feature map
   c.model.dropout = 0.0  # before the last Dense layer
   c.model.metadata = ()  # columns beside the pixels; see METADATA_COLUMNS
-  c.model.init_from = ''  # a run directory whose weights to start from
+  # A run directory, or what `rsna-jax weights` wrote, to start from.
+  c.model.init_from = ''
+  # As the weights to start from were trained; 0 and auto: as they were, or the
+  # network's own.
+  c.model.epsilon = 0.0  # of normalisation
+  c.model.pool_padding = 'auto'  # of strided pools: auto | same | one
 
   c.train = ml_collections.ConfigDict()
   c.train.steps = 10_000
@@ -153,6 +159,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
   one_of('data.target', tuple(schema.TARGETS))
   one_of('data.extra_rows', EXTRA_ROWS)
   one_of('model.pool', POOLS)
+  one_of('model.pool_padding', POOL_PADDINGS)
   one_of('train.dtype', DTYPES)
   one_of('optim.schedule', SCHEDULES)
   one_of('eval.aggregate', AGGREGATES)
@@ -261,6 +268,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
     'augment.shift',
     'augment.brightness',
     'augment.contrast',
+    'model.epsilon',
     'optim.warmup_steps',
     'optim.weight_decay',
     'optim.clip_norm',

@@ -72,6 +72,7 @@ def _train(c, workdir: pathlib.Path) -> dict:
   c.data.dir = os.path.abspath(c.data.dir)
   if c.model.init_from:
     c.model.init_from = os.path.abspath(c.model.init_from)
+    transfer.inherit(c, workdir)
   c.data.extra = tuple(map(os.path.abspath, c.data.extra))
   data = dataset_lib.open_dataset(c)
   training = mixing.gather(c, data)

@@ -1,18 +1,63 @@
-"""Starting from the weights of another run: another data set, size or head."""
+"""Starting from given weights: of another run, or published ones.
 
+The other run may have another data set, size or head.
+"""
+
+import os
 from typing import Any
 
 import jax
+import ml_collections
 import numpy as np
 
-from rsna_jax import errors, evaluate, steps
+from rsna_jax import checkpoint, errors, evaluate, steps, weights
+from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 
 _LAST_LAYER = 'head/logits/'
 
 
+_FIELDS = ('epsilon', 'pool_padding')  # of config.model, that go with weights
+
+
+def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
+  """Sets the fields that the weights to start from were trained with.
+
+  They are kept in the run's config, so a run that goes on has them from there.
+
+  Args:
+    c: config of the run; `model.init_from` is read.
+    workdir: of the run.
+
+  Raises:
+    errors.InputError: there are no such weights, they are of another network,
+      or a field is set to another value.
+  """
+  where = c.model.init_from
+  if not where:
+    return
+  if checkpoint.finished_steps(workdir):
+    given = run_lib.load(workdir).config.model
+  elif weights.is_folder(where):
+    given = weights.fields(where, c.model.name)
+  else:
+    given = run_lib.load(where).config.model
+    if given.name != c.model.name:
+      return
+  unset = config_lib.default().model
+  for field in _FIELDS:
+    value = given.get(field, unset[field])
+    if c.model[field] == unset[field]:
+      c.model[field] = value
+    elif value not in (unset[field], c.model[field]):
+      raise errors.ConfigError(
+        f'model.{field}={c.model[field]!r}: the weights of model.init_from='
+        f'{where!r} were trained with {value!r}; leave it out'
+      )
+
+
 def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
-  """A first state with the weights of a finished run, wherever they fit.
+  """A first state with given weights: of a finished run, wherever they fit.
 
   Of a last Dense layer on other metadata the rows of the pixels' features are
   taken. Prints what was loaded, and what was left as it was and why.
@@ -26,6 +71,8 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
       on the same data divided otherwise, and so on what is held out here.
   """
   workdir = run.config.model.init_from
+  if weights.is_folder(workdir):
+    return _published(state, workdir)
   other = run_lib.load(workdir)
   if run.fingerprint in (other.fingerprint, *other.extra_fingerprints):
     for field in ('split', 'held_out', 'folds', 'fold', 'split_seed'):
@@ -58,6 +105,19 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
   print(f'starting from step {step} of {workdir}: {len(loaded)} arrays loaded')
   for name, reason in left:
     print(f'  not loaded: {name}: {reason}')
+  return _replaced(state, params, batch_stats)
+
+
+def _published(state: steps.TrainState, folder: str) -> steps.TrainState:
+  """A first state with all that `rsna-jax weights` wrote."""
+  found = weights.load(folder)
+  variables = {'params': state.params, 'batch_stats': state.batch_stats}
+  merged = weights.merge(variables, found, folder)
+  print(f'starting from {weights.text(found)}')
+  return _replaced(state, merged['params'], merged['batch_stats'])
+
+
+def _replaced(state, params, batch_stats) -> steps.TrainState:
   return state.replace(
     params=params,
     batch_stats=batch_stats,

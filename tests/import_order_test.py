@@ -53,7 +53,6 @@ LAYERS = (
     'models',
     'models.*',
     'weights',
-    'weights.*',
     'data.augment',
   ),
   (
@@ -141,6 +140,7 @@ LAYERS = (
     'data.cells',
     'data.csv_text',
   ),
+  ('weight_files', 'weight_files.*'),
   ('config', 'schema'),
   ('errors', 'files', 'shell'),
   # A package that holds nothing but its docstring or version.

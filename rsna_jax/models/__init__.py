@@ -19,6 +19,8 @@ MODELS = types.MappingProxyType(
   }
 )
 
+_PADDINGS = types.MappingProxyType({'same': 'SAME', 'one': (1, 1)})
+
 
 def create(
   config: ml_collections.ConfigDict, *, axis_name: str | None = None
@@ -31,7 +33,8 @@ def create(
       under plain jit and for a single device.
 
   Raises:
-    errors.ConfigError: `model.name` is not in `MODELS`.
+    errors.ConfigError: `model.name` is not in `MODELS`, or the network lacks a
+      field that is set.
   """
   name = config.model.name
   if name not in MODELS:
@@ -40,6 +43,7 @@ def create(
     )
   target = config.data.target
   return MODELS[name](
+    **_fields(config),
     targets=((target, schema.TARGETS[target]),),
     width=config.model.width,
     depth=config.model.depth,
@@ -48,6 +52,27 @@ def create(
     dtype=jnp.dtype(config.train.dtype),
     axis_name=axis_name,
   )
+
+
+def _fields(config: ml_collections.ConfigDict) -> dict:
+  """Of the network alone, where they are not left to it.
+
+  Raises:
+    errors.ConfigError: the network has no such field.
+  """
+  given = {}
+  if config.model.epsilon:
+    given['epsilon'] = config.model.epsilon
+  if config.model.pool_padding != 'auto':
+    given['pool_padding'] = _PADDINGS[config.model.pool_padding]
+  known = MODELS[config.model.name].__dataclass_fields__
+  for field in given:
+    if field not in known:
+      raise errors.ConfigError(
+        f'model.{field}={config.model[field]!r}: model.name='
+        f'{config.model.name} has no such field; leave it out'
+      )
+  return given
 
 
 def init(

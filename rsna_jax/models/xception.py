@@ -16,6 +16,11 @@ from rsna_jax.models import heads, layers
 _MIDDLE_BLOCKS = 8
 
 
+def middle_blocks(depth: float) -> int:
+  """Blocks of the middle flow."""
+  return max(1, round(_MIDDLE_BLOCKS * depth))
+
+
 class Trunk(nn.Module):
   """All but the last pooling and Dense layer.
 
@@ -80,7 +85,7 @@ class Trunk(nn.Module):
     x = strided(x, (128, 128), 2, first_relu=False)
     x = strided(x, (256, 256), 3)
     x = strided(x, (728, 728), 4)
-    middle = max(1, round(_MIDDLE_BLOCKS * self.depth))
+    middle = middle_blocks(self.depth)
     for block in range(5, 5 + middle):
       shortcut = x
       for i in (1, 2, 3):

@@ -1,0 +1,1 @@
+"""Readers of files of weights, in formats that others wrote."""
