@@ -20,7 +20,7 @@ READERS = ('auto', 'tf', 'numpy')
 WINDOWS = ('full', 'linear', 'none')
 QUALITIES = ('fast', 'fine', 'exact')
 SPLITS = ('folds', 'public', 'site', 'machine')
-POOLS = ('mean', 'max')
+POOLS = ('mean', 'max', 'gem', 'attention')
 POOL_PADDINGS = ('auto', 'same', 'one')
 DTYPES = ('float32', 'bfloat16')
 SCHEDULES = ('constant', 'cosine', 'linear')
@@ -76,7 +76,7 @@ def default() -> ml_collections.ConfigDict:
   c.model.name = 'xception'  # a key of rsna_jax.models.MODELS
   c.model.width = 1.0  # factor of the number of channels
   c.model.depth = 1.0  # factor of the number of repeated blocks
-  c.model.pool = 'mean'  # mean | max, of the last feature map
+  c.model.pool = 'mean'  # of the last feature map: mean max gem attention
   c.model.dropout = 0.0  # before the last Dense layer
   c.model.metadata = ()  # columns beside the pixels; see METADATA_COLUMNS
   # A run directory, or what `rsna-jax weights` wrote, to start from.

@@ -11,7 +11,54 @@ import jax.numpy as jnp
 
 from rsna_jax.models import layers
 
-POOLS = ('mean', 'max')
+POOLS = ('mean', 'max', 'gem', 'attention')
+_HIDDEN = 128  # of the attention
+
+
+class Pool(nn.Module):
+  """A feature map as one vector, in float32.
+
+  mean and max have no parameters. gem is the mean of powers, whose exponent is
+  learned from 3 on (Radenović et al. 2018, arXiv:1711.02512): 1 is the mean of
+  what is positive, and the larger it is, the nearer the maximum. attention
+  weighs places by a gated network (Ilse et al. 2018, arXiv:1802.04712); it
+  starts as the mean.
+  """
+
+  kind: str
+
+  @nn.compact
+  def __call__(self, features: jax.Array) -> jax.Array:
+    """(B, h, w, C) -> (B, C)."""
+    x = features.astype(jnp.float32)
+    if self.kind == 'max':
+      return jnp.max(x, axis=(1, 2))
+    if self.kind == 'gem':
+      return self._gem(x)
+    if self.kind == 'attention':
+      return self._attention(x)
+    return jnp.mean(x, axis=(1, 2))
+
+  def _gem(self, x: jax.Array) -> jax.Array:
+    exponent = self.param('exponent', nn.initializers.constant(3.0), ())
+    logs = jnp.log(jnp.maximum(x, 1e-6)) * exponent
+    # As a sum of exponentials, so that no power leaves float32.
+    total = jax.nn.logsumexp(logs, axis=(1, 2)) - jnp.log(
+      float(x.shape[1] * x.shape[2])
+    )
+    return jnp.exp(total / exponent)
+
+  def _attention(self, x: jax.Array) -> jax.Array:
+    def dense(size, name, init=layers.kernel_init):
+      return nn.Dense(size, use_bias=False, kernel_init=init, name=name)
+
+    places = x.reshape(x.shape[0], -1, x.shape[-1])
+    gated = jnp.tanh(dense(_HIDDEN, 'value')(places)) * nn.sigmoid(
+      dense(_HIDDEN, 'gate')(places)
+    )
+    scores = dense(1, 'score', nn.initializers.zeros)(gated)
+    weights = nn.softmax(scores, axis=1)
+    return jnp.sum(weights * places, axis=1)
 
 
 class Logits(nn.Module):
@@ -49,20 +96,26 @@ class Logits(nn.Module):
 
 
 class Head(nn.Module):
-  """Pooled features beside the metadata -> dropout -> `Logits`."""
+  """Pooled features beside the metadata -> dropout -> `Logits`.
+
+  Attributes:
+    norm_epsilon: of a layer normalisation of the pooled features; None: none.
+  """
 
   targets: tuple[tuple[str, int], ...]
   pool: str = 'mean'
   dropout: float = 0.0
   axis_name: str | None = None
+  norm_epsilon: float | None = None
 
   @nn.compact
   def __call__(
     self, features: jax.Array, meta: jax.Array, train: bool
   ) -> dict[str, jax.Array]:
     """features: (B, h, w, C), meta: (B, M) -> {target: (B, K) float32}."""
-    reduce = {'mean': jnp.mean, 'max': jnp.max}[self.pool]
-    pooled = reduce(features.astype(jnp.float32), axis=(1, 2))
+    pooled = Pool(self.pool, name='pool')(features)
+    if self.norm_epsilon is not None:
+      pooled = nn.LayerNorm(self.norm_epsilon, name='norm')(pooled)
     width = pooled.shape[-1]
     joined = jnp.concatenate([pooled, meta.astype(jnp.float32)], axis=-1)
     joined = layers.ExampleDropout(self.dropout, self.axis_name)(joined, train)
@@ -79,7 +132,7 @@ class Classifier(nn.Module):
     targets: (name, number of logits) pairs.
     width: factor of the number of channels.
     depth: factor of the number of repeated blocks.
-    pool: 'mean' or 'max', of the last feature map.
+    pool: of the last feature map; see `Pool`.
     dropout: rate, before the last Dense layer.
     dtype: of the computation; parameters and logits are float32.
     axis_name: of the devices that share a batch; None under plain jit.

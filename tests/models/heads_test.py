@@ -5,9 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from rsna_jax import config
 from rsna_jax.models import heads
 
 TARGETS = (('cancer', 1), ('density', 4))
+
+
+def normal(*shape):
+  return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
 def setup(**fields):
@@ -19,12 +24,41 @@ def setup(**fields):
   return head, variables, features, meta
 
 
+def pooled_by(pool, parameters, features):
+  """The pooling of each image by itself, in float64."""
+  found = []
+  for image in np.asarray(features, np.float64):
+    places = image.reshape(-1, image.shape[-1])
+    if pool == 'mean':
+      found.append(places.mean(axis=0))
+    elif pool == 'max':
+      found.append(places.max(axis=0))
+    elif pool == 'gem':
+      p = float(parameters['exponent'])
+      powers = places.clip(1e-6) ** p
+      found.append(powers.mean(axis=0) ** (1 / p))
+    else:
+      value, gate, score = (
+        np.asarray(parameters[name]['kernel'], np.float64)
+        for name in ('value', 'gate', 'score')
+      )
+      weights = np.asarray(
+        [
+          np.exp((np.tanh(h @ value) / (1 + np.exp(-h @ gate))) @ score)[0]
+          for h in places
+        ]
+      )
+      found.append((weights[:, None] * places).sum(axis=0) / weights.sum())
+  return np.stack(found)
+
+
 @pytest.mark.parametrize('pool', heads.POOLS)
 def test_logits_are_a_dense_layer_on_pooled_features_and_metadata(pool):
   head, variables, features, meta = setup(pool=pool)
   variables = jax.tree.map(lambda x: x + 0.1, variables)
   found = head.apply(variables, features, meta, False)
-  pooled = {'mean': np.mean, 'max': np.max}[pool](features, axis=(1, 2))
+  parameters = variables['params'].get('pool', {})
+  pooled = pooled_by(pool, parameters, features)
   joined = np.concatenate([pooled, meta], axis=1)
   assert {name: x.shape[1] for name, x in found.items()} == dict(TARGETS)
   for name, _ in TARGETS:
@@ -45,6 +79,54 @@ def test_metadata_starts_without_a_say_and_gets_a_gradient():
 
   gradient = jax.grad(total)(variables)['params']['logits']['cancer']['kernel']
   np.testing.assert_allclose(gradient[6:, 0], meta.sum(axis=0), rtol=1e-5)
+
+
+def test_pools_are_those_of_the_config():
+  assert heads.POOLS == config.POOLS
+
+
+def test_attention_starts_as_the_mean_and_learns():
+  head, variables, features, meta = setup(pool='attention')
+  plain = heads.Head(TARGETS).apply(
+    {'params': {'logits': variables['params']['logits']}}, features, meta, False
+  )
+  found = head.apply(variables, features, meta, False)
+  np.testing.assert_allclose(found['density'], plain['density'], atol=1e-5)
+
+  def total(params):
+    return head.apply({'params': params}, features, meta, False)['cancer'].sum()
+
+  gradient = jax.grad(total)(variables['params'])['pool']['score']['kernel']
+  assert (gradient != 0).any()
+
+
+def test_gem_lies_between_mean_and_max_and_stays_finite():
+  features = jnp.abs(jnp.asarray(normal(2, 5, 4, 3))) * 1e20
+  pool = heads.Pool('gem')
+
+  def total(exponent):
+    return pool.apply({'params': {'exponent': exponent}}, features)
+
+  mean, top = features.mean(axis=(1, 2)), features.max(axis=(1, 2))
+  np.testing.assert_allclose(total(1.0), mean, rtol=1e-4)
+  assert (total(3.0) > mean).all() and (total(3.0) < top).all()
+  np.testing.assert_allclose(total(500.0), top, rtol=1e-2)
+  assert np.isfinite(jax.jacobian(total)(3.0) / top).all()
+
+
+def test_pooled_features_are_normalised_where_a_network_asks_for_it():
+  head, variables, features, meta = setup(norm_epsilon=1e-6)
+  params = jax.tree.map(lambda x: x + 0.1, variables['params'])
+  found = head.apply({'params': params}, features, meta, False)
+  pooled = np.asarray(features, np.float64).mean(axis=(1, 2))
+  centred = pooled - pooled.mean(axis=1, keepdims=True)
+  scaled = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + 1e-6)
+  scaled = scaled * np.asarray(params['norm']['scale']) + 0.1
+  layer = params['logits']['cancer']
+  joined = np.concatenate([scaled, meta], axis=1)
+  np.testing.assert_allclose(
+    found['cancer'], joined @ layer['kernel'] + layer['bias'], atol=1e-5
+  )
 
 
 def test_dropout_covers_features_and_metadata_in_training_alone():
