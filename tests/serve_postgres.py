@@ -72,8 +72,8 @@ def running() -> Iterator[str]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
-def create(server: str) -> str:
-  """URL of a new, empty database."""
+def create(server: str, template: str | None = None) -> str:
+  """URL of a new database: empty, or as one that nobody is connected to."""
   import pg8000.dbapi
 
   name = f'store_{uuid.uuid4().hex}'
@@ -82,7 +82,10 @@ def create(server: str) -> str:
     'tester', host='127.0.0.1', port=port, database='postgres'
   )
   connection.autocommit = True
-  connection.cursor().execute(f'CREATE DATABASE {name}')
+  like = ''
+  if template is not None:
+    like = f' TEMPLATE {template.rpartition("/")[2]} STRATEGY wal_log'
+  connection.cursor().execute(f'CREATE DATABASE {name}{like}')
   connection.close()
   return f'{server}/{name}'
 

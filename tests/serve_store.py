@@ -38,18 +38,27 @@ class Store:
 
 
 def make(folder: pathlib.Path, url: str | None = None) -> Store:
+  """A new store."""
   db = database.Database(url, folder)
   db.migrate()
   with db.session() as session:
-    people = {
-      name: accounts.create(session, name, PASSWORD, role)
-      for name, role in (
-        ('contributor', 'contributor'),
-        ('other', 'contributor'),
-        ('reviewer', 'reviewer'),
-        ('administrator', 'administrator'),
-      )
-    }
+    for name, role in (
+      ('contributor', 'contributor'),
+      ('other', 'contributor'),
+      ('reviewer', 'reviewer'),
+      ('administrator', 'administrator'),
+    ):
+      accounts.create(session, name, PASSWORD, role)
+  return open_there(folder, url, db)
+
+
+def open_there(
+  folder: pathlib.Path, url: str | None, db: database.Database | None = None
+) -> Store:
+  """A store that `make` has made, or a copy of it."""
+  db = db or database.Database(url, folder)
+  with db.reading() as session:
+    people = {user.name: user for user in accounts.all(session)}
   return Store(db, blobs.Blobs(folder / 'blobs'), folder, **people)
 
 

@@ -114,6 +114,14 @@ def verify(session: orm.Session) -> list[str]:
   return faults
 
 
+def write_head(session: orm.Session) -> None:
+  """Brings `audit.head` up to the head that the rows have."""
+  head = session.get(tables.AuditHead, 1, populate_existing=True)
+  if head is not None:
+    session.info['head'] = {'count': head.count, 'sha256': head.sha256}
+    _write_head(session)
+
+
 def _digest(line: tables.Audit) -> str:
   text = json.dumps(
     [

@@ -1,9 +1,11 @@
-"""The files of a model: what serving needs of a run, and their one hash."""
+"""A model of the store: the files that serving needs, and their one hash."""
 
+import dataclasses
 import hashlib
 import json
 import os
 import pathlib
+from typing import Any
 
 from rsna_jax import ensemble_file, errors, files
 from rsna_jax.serve import blobs
@@ -17,6 +19,36 @@ _TOLD = (
   'eval/validation/predictions.csv',
 )
 _HASHED = (*_NEEDED, ensemble_file.NAME)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Version:
+  """A model of the store.
+
+  Attributes:
+    number: from 1.
+    folder: the run directory, absolute.
+    weights_sha256: of what its answers depend on.
+    parent: the version that it was fine-tuned from, or None.
+    dataset_number: the frozen submissions that it learned from, or None.
+    status: candidate | promoted | refused.
+    scores: what it was judged by.
+    reason: why it was promoted or refused.
+    created_at, promoted_at: ISO times.
+    promoted_by: who did it.
+  """
+
+  number: int
+  folder: pathlib.Path
+  weights_sha256: str
+  parent: int | None
+  dataset_number: int | None
+  status: str
+  scores: dict[str, Any]
+  reason: str
+  created_at: str
+  promoted_by: str | None
+  promoted_at: str | None
 
 
 def weights_sha256(folder: str | os.PathLike) -> str:

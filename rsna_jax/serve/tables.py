@@ -5,53 +5,26 @@ same in SQLite, in PostgreSQL and in a backup. Flags that may be unknown are
 integers: 0, 1 or NULL.
 """
 
-import datetime
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import orm
 
 from rsna_jax import schema
+from rsna_jax.serve import table_base
 
 ROLES = ('contributor', 'reviewer', 'administrator')
 EVIDENCE = ('biopsy', 'opinion')
 STATUSES = ('pending', 'accepted', 'rejected', 'quarantined')
 SIDES = ('train', 'validation')
 MODEL_STATUSES = ('candidate', 'promoted', 'refused')
+Base = table_base.Base
+now = table_base.now
+_among = table_base.among
+_check = table_base.check
 MAX_AGE_YEARS = 120
 NOTE_LENGTH = 500
 REASON_LENGTH = 1000
-
-
-def now() -> str:
-  """The time as it stands in every column: 2026-01-31T12:00:00.000000Z."""
-  at = datetime.datetime.now(datetime.UTC)
-  return at.strftime('%Y-%m-%dT%H:%M:%S.%fZ')
-
-
-def _among(column: str, values: tuple, optional: bool = False) -> str:
-  listed = ', '.join(repr(value) for value in values)
-  empty = f'{column} IS NULL OR ' if optional else ''
-  return f'{empty}{column} IN ({listed})'
-
-
-def _check(name: str, sql: str) -> sa.CheckConstraint:
-  return sa.CheckConstraint(sql, name=name)
-
-
-class Base(orm.DeclarativeBase):
-  """The declarative base; its metadata is what the migrations have to make."""
-
-  metadata = sa.MetaData(
-    naming_convention={
-      'ix': 'ix_%(table_name)s_%(column_0_N_name)s',
-      'uq': 'uq_%(table_name)s_%(column_0_N_name)s',
-      'ck': 'ck_%(table_name)s_%(constraint_name)s',
-      'fk': 'fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s',
-      'pk': 'pk_%(table_name)s',
-    }
-  )
-  type_annotation_map = {dict[str, Any]: sa.JSON}  # noqa: RUF012
 
 
 class User(Base):

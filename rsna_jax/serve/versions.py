@@ -20,37 +20,8 @@ from rsna_jax.serve import (
   tables,
 )
 
+Version = model_files.Version
 weights_sha256 = model_files.weights_sha256
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Version:
-  """A model of the store.
-
-  Attributes:
-    number: from 1.
-    folder: the run directory, absolute.
-    weights_sha256: of what its answers depend on.
-    parent: the version that it was fine-tuned from, or None.
-    dataset_number: the frozen submissions that it learned from, or None.
-    status: candidate | promoted | refused.
-    scores: what it was judged by.
-    reason: why it was promoted or refused.
-    created_at, promoted_at: ISO times.
-    promoted_by: who did it.
-  """
-
-  number: int
-  folder: pathlib.Path
-  weights_sha256: str
-  parent: int | None
-  dataset_number: int | None
-  status: str
-  scores: dict[str, Any]
-  reason: str
-  created_at: str
-  promoted_by: str | None
-  promoted_at: str | None
 
 
 class Models:
@@ -289,7 +260,9 @@ class Models:
       field.name: getattr(row, field.name)
       for field in dataclasses.fields(Version)
     }
-    return Version(**fields | {'folder': self.store / row.folder})
+    return Version(
+      **fields | {'folder': self.store / 'models' / str(row.number)}
+    )
 
 
 def _row(session: orm.Session, number: int) -> tables.Model:
