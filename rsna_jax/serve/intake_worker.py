@@ -6,10 +6,12 @@ hold numbers and words of our own, never a text out of the file.
 """
 
 import dataclasses
+import io
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from PIL import Image, ImageOps
 
 from rsna_jax import errors
 from rsna_jax.data import (
@@ -25,6 +27,7 @@ from rsna_jax.data import (
 from rsna_jax.serve import gate, headers
 
 _NAME = 'The file'
+_COLOUR_PX = 256  # of the longer side in which colours are looked at
 _DAMAGED = 'The file is damaged or cut short: copy or export it again.'
 # What an error of the readers is about -> the code, and what to say before it.
 _CODES = {
@@ -113,10 +116,15 @@ def _read(item: Mapping[str, Any]) -> dict[str, Any]:
   made = [preprocess.standardise(found, spec) for spec in specs]
   first = made[0]
   picture = shown.whole(found, specs[0], first.inverted, item['picture_px'])
-  score, reason = gate.score(picture)
+  colour = colours(data) if item['kind'] in ('png', 'jpeg') else None
+  score, reason = gate.score(picture, colour)
   if score < item['gate']:
     raise _RefusedError('E_NOT_MAMMO', reason)
   warnings += map(_sentence, found.warnings)
+  if colour is not None and gate.is_tinted(colour):
+    warnings.append(
+      'The picture has colours: of them only the brightness is judged.'
+    )
   if first.inverted and not found.photometric:
     warnings.append(
       'Dark and bright were exchanged, as the content of the picture suggests.'
@@ -140,6 +148,27 @@ def _read(item: Mapping[str, Any]) -> dict[str, Any]:
     'gate': float(score),
     'kept': _kept(found, specs[0]) if item['keep'] else None,
   }
+
+
+def colours(data: bytes) -> np.ndarray | None:
+  """The colours of a picture that has been read, in small.
+
+  Args:
+    data: of a PNG or JPEG file that `raster.read_raster` took.
+
+  Returns:
+    (rows, cols, 3) uint8, upright; None where the file has no colours.
+  """
+  if not data.startswith((b'\x89PNG', b'\xff\xd8')):
+    return None
+  with Image.open(io.BytesIO(data), formats=('PNG', 'JPEG')) as picture:
+    if picture.mode not in ('RGB', 'RGBA', 'P', 'PA'):
+      return None
+    # A JPEG is decoded no further than that.
+    picture.draft('RGB', (_COLOUR_PX, _COLOUR_PX))
+    step = max(1, max(picture.size) // _COLOUR_PX)
+    small = picture.convert('RGB').reduce(step)
+    return np.array(ImageOps.exif_transpose(small))
 
 
 def _attributes(found: mammogram.Mammogram) -> dict[str, Any]:
