@@ -24,9 +24,11 @@ class Inputs:
   """Of `browser.Browser`, whose `_call` and `evaluate` it uses."""
 
   def wait(self, expression: str, seconds: float = WAIT_S):
-    """The value of an expression, as soon as it is true."""
+    """The value of an expression, as soon as it is true; of a node, True."""
     end = time.monotonic() + seconds
-    while not (found := self.evaluate(expression)):
+    # A node by value would be an empty dict.
+    known = f'Promise.resolve({expression}).then(x => x instanceof Node || x)'
+    while not (found := self.evaluate(known)):
       assert time.monotonic() < end, f'still false: {expression}'
       time.sleep(0.05)
     return found

@@ -59,12 +59,20 @@ def train(data_dir: pathlib.Path, workdir: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def serving(run: pathlib.Path, store: pathlib.Path, **settings):
+def serving(
+  run: pathlib.Path, store: pathlib.Path, people: bool = True, **settings
+):
   """Runs `rsna-jax serve` on a free port until the block ends.
 
-  The people are those of `serve_store.make`, with its password.
+  Args:
+    run: that a new store starts with.
+    store: its folder.
+    people: whether the store is a new one, and gets those of
+      `serve_store.make`, with its password.
+    settings: of the server.
   """
-  serve_store.make(store).db.close()
+  if people:
+    serve_store.make(store).db.close()
   command = [sys.executable, '-m', 'rsna_jax.cli', 'serve']
   command += ['--workdir', str(run), '--store', str(store), '--port', '0']
   for name, value in {**_LAX, **settings}.items():

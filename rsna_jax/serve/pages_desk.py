@@ -8,6 +8,7 @@ from fastapi import responses
 from starlette import requests
 
 from rsna_jax.serve import (
+  answers,
   page_common,
   parts,
   people,
@@ -232,6 +233,7 @@ async def models(request: requests.Request) -> responses.Response:
       page_common.words(request), await server.desk.models()
     ),
     state=server.retraining.state(),
+    auc=_auc(server),
     said=_said(request),
   )
 
@@ -254,8 +256,8 @@ async def retrain(request: requests.Request) -> responses.Response:
   """Starts a retraining."""
   server = parts.of(request)
   _, visitor = await page_common.form(request)
-  visitor.require('administrator')
-  state = server.retraining.start()
+  user = visitor.require('administrator')
+  state = await server.workers.store(server.retraining.start, user.name)
   if page_common.is_part(request):
     return _retrain_part(request, visitor, state)
   return page_common.redirect('/models')
@@ -276,6 +278,14 @@ def _retrain_part(
   request: requests.Request, visitor: people.Visitor, state: dict[str, Any]
 ) -> responses.Response:
   return page_common.page(request, 'parts/retrain.html', visitor, state=state)
+
+
+def _auc(server: parts.Parts) -> str:
+  """How the model that answers did on its validation set, by its own run."""
+  if not server.engine.ready:
+    return ''
+  seen = answers.model_answer(server.engine.current)['validation']
+  return shown_models.interval(seen['roc_auc']) if seen['roc_auc'] else ''
 
 
 async def _counts(server: parts.Parts) -> dict[str, int]:

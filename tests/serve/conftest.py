@@ -1,12 +1,15 @@
-"""Stores on both kinds of database; PostgreSQL where it is installed.
+"""Stores on both kinds of database, and a server with a browser on it.
 
-A store is made once for each kind, and copied for each test.
+PostgreSQL is used where it is installed. A store is made once for each kind,
+and copied for each test.
 """
 
 import shutil
 
+import browser
 import pytest
 import serve_postgres
+import serve_site
 import serve_store
 
 
@@ -65,3 +68,36 @@ def postgres_store(tmp_path, postgres_server, postgres_template):
 def store(request):
   """A store with people, on both kinds of database in turn."""
   return request.getfixturevalue(f'{request.param}_store')
+
+
+@pytest.fixture(scope='session')
+def site(tiny_data, tmp_path_factory):
+  """A running server whose model rates density and cancer."""
+  folder = tmp_path_factory.mktemp('site')
+  run = serve_site.train(tiny_data, folder / 'run')
+  with serve_site.serving(run, folder / 'store') as one:
+    yield one
+
+
+@pytest.fixture(scope='session')
+def page_files(tmp_path_factory):
+  """What `serve_site.write_files` writes."""
+  return serve_site.write_files(tmp_path_factory.mktemp('files'))
+
+
+@pytest.fixture(scope='session')
+def chromium():
+  """A browser for all tests of the page."""
+  with browser.Browser() as one:
+    yield one
+
+
+@pytest.fixture
+def page(chromium, site):
+  """A guest's browser; afterwards it has asked nobody else for anything."""
+  chromium.forget()
+  chromium.scheme('light')
+  chromium.history.clear()
+  yield chromium
+  own = site.address + '/', 'data:', 'blob:', 'about:blank'
+  assert [x for x in chromium.history if not x.startswith(own)] == []
