@@ -12,7 +12,7 @@ import numpy as np
 
 from rsna_jax import errors, files, metrics, results, schema
 from rsna_jax.scoring import compare_text, compared_sets, label_files
-from rsna_jax.stats import bootstrap, paired, sums
+from rsna_jax.stats import bootstrap, boundary, paired, sums
 
 FIGURES = ('roc_auc', 'average_precision', 'pf1')
 _OF_CALLS = ('f1', 'sensitivity', 'specificity')
@@ -166,15 +166,17 @@ def _figures(one, called, drawn) -> dict:
       predicted=called,
       names=names,
     )
-  return {
-    name: bootstrap.figure(
+  behind = boundary.patients_behind(one.label, one.patient_id, called)
+  found = {}
+  for name in names:
+    value = (
       sums.value(of_sums[name])
       if name in of_sums
-      else float(bootstrap.OF_COUNTS[name](counts)),
-      samples.get(name),
+      else float(bootstrap.OF_COUNTS[name](counts))
     )
-    for name in names
-  }
+    figure = bootstrap.figure(value, samples.get(name))
+    found[name] = boundary.mended(figure, behind.get(name))
+  return found
 
 
 def _correct(pairs: list[dict]) -> None:

@@ -6,7 +6,14 @@ import numpy as np
 
 from rsna_jax import errors, metrics
 from rsna_jax.stats import bootstrap as bootstrap_lib
-from rsna_jax.stats import decision, delong, reliability, sums, thresholds
+from rsna_jax.stats import (
+  boundary,
+  decision,
+  delong,
+  reliability,
+  sums,
+  thresholds,
+)
 
 CROSS_FITTED = (
   'cross-fitted: each half of the patients has the best one of the other half'
@@ -69,6 +76,7 @@ def figures(
       predicted=called,
       names=(*bootstrap_lib.OF_COUNTS, *of_sums),
     )
+  behind = boundary.patients_behind(labels, patients)
   counts = metrics.counts(labels, probabilities)
   values = {
     **{x: float(of(counts)) for x, of in bootstrap_lib.OF_COUNTS.items()},
@@ -79,7 +87,9 @@ def figures(
     defined = n > 0 if name in _OF_ANY else positives > 0
     level[name] = None
     if defined and bootstrap_lib.number(values[name]) is not None:
-      level[name] = bootstrap_lib.figure(values[name], samples.get(name))
+      level[name] = boundary.mended(
+        bootstrap_lib.figure(values[name], samples.get(name)), behind.get(name)
+      )
   level['roc_auc_delong'] = None
   if level['roc_auc'] is not None:
     level['roc_auc_delong'] = {
@@ -92,7 +102,9 @@ def figures(
   level['pf1_best_threshold'] = None
   if positives:
     level['pf1_best_threshold'] = {
-      **bootstrap_lib.figure(values['f1'], samples.get('f1')),
+      **boundary.mended(
+        bootstrap_lib.figure(values['f1'], samples.get('f1')), behind['f1']
+      ),
       'threshold': bootstrap_lib.number(for_others),
       'applied': [bootstrap_lib.number(value) for value in applied],
       'chosen_on': chosen_on,
@@ -201,8 +213,12 @@ def called_figures(labels, called, patients, resamples) -> dict[str, dict]:
       predicted=called,
       names=_OF_CALLS,
     )
+  behind = boundary.patients_behind(labels, patients, called)
   return {
-    name: bootstrap_lib.figure(sums.value(of_sums[name]), samples.get(name))
+    name: boundary.mended(
+      bootstrap_lib.figure(sums.value(of_sums[name]), samples.get(name)),
+      behind[name],
+    )
     for name in _OF_CALLS
   }
 

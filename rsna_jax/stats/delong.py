@@ -105,12 +105,14 @@ def interval(
 
   Returns:
     {'value', 'low', 'high', 'se'}; the ends stay in [0, 1], and are NaN where
-    `covariance` is.
+    `covariance` is, and where the classes are separated, whose error is 0.
   """
   areas, found = covariance(labels, [scores], patients)
   error = math.sqrt(max(found[0, 0], 0.0)) if not _nan(found) else math.nan
   half = distributions.normal_quantile(level) * error
   area = float(areas[0])
+  if not error and area in (0.0, 1.0):  # complete separation is no certainty
+    half = math.nan
   return {
     'value': area,
     'low': max(area - half, 0.0) if not _nan(half) else math.nan,

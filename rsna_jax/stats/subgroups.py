@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from rsna_jax import metrics, schema
-from rsna_jax.stats import bootstrap, heterogeneity, sums
+from rsna_jax.stats import bootstrap, boundary, heterogeneity, sums
 
 # Fewer cases of either class than this say too little for a figure.
 FEWEST_CASES = 20
@@ -97,16 +97,22 @@ def roc_aucs(
         samples = bootstrap.binary(
           y, p, patients[rows], resamples, names=('roc_auc',)
         )['roc_auc']
-      group['roc_auc'] = bootstrap.figure(metrics.roc_auc(y, p), samples)
+      group['roc_auc'] = boundary.mended(
+        bootstrap.figure(metrics.roc_auc(y, p), samples),
+        boundary.patients_behind(y, patients[rows])['roc_auc'],
+      )
     enough = {
       'sensitivity': labels[own].sum() >= FEWEST_CASES,
       'specificity': (1 - labels[own]).sum() >= FEWEST_CASES,
       # Of one class alone a gap of rates says nothing.
       'calibration_in_the_large': kind in kept and own.sum() == rows.sum(),
     }
+    behind = boundary.patients_behind(labels[own], patients[own])
     for figure in _FIGURES:
       if enough[figure] and figure in of_sums.get(kind, {}):
-        group[figure] = of_sums[kind][figure]
+        group[figure] = boundary.mended(
+          of_sums[kind][figure], behind.get(figure)
+        )
     group['warning'] = _warning(group, whole or {})
     found.append(group)
   return found
