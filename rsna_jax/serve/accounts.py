@@ -261,13 +261,19 @@ def _hashed(name: str, password: str) -> str:
     raise problems.Problem(
       'E_FIELD', f'password: take {least} to {most} characters.'
     )
-  if len(set(password)) < 4 or (len(name) > 3 and name in password.lower()):
+  # Also for a name that is written twice, and the like.
+  if len(set(password.lower().replace(name, ''))) < 4:
     raise problems.Problem(
       'E_FIELD',
-      'password: take at least 4 different characters, and not the name.',
+      'password: take at least 4 different characters beside the name.',
     )
-  with _HASHING:
-    return _HASHER.hash(password)
+  try:
+    with _HASHING:
+      return _HASHER.hash(password.encode('utf-8'))
+  except UnicodeEncodeError as error:
+    raise problems.Problem(
+      'E_FIELD', 'password: it has a broken character; type it again.'
+    ) from error
 
 
 def _verified(password_hash: str, password: str) -> bool:
@@ -275,7 +281,9 @@ def _verified(password_hash: str, password: str) -> bool:
     password = ''  # too long to be one, and it takes as long as another
   try:
     with _HASHING:
-      return _HASHER.verify(password_hash, password)
+      return _HASHER.verify(
+        password_hash, password.encode('utf-8', 'surrogatepass')
+      )
   except argon2.exceptions.VerificationError:
     return False
 
