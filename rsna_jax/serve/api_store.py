@@ -1,6 +1,6 @@
 """The JSON interface to people, submissions, reviews, models and retraining."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import fastapi
 from starlette import requests
@@ -11,6 +11,7 @@ router = fastapi.APIRouter(prefix='/api/v1')
 _said = api.said
 _body = api.json_body
 _TEXT = {'type': 'string'}
+_Number = Annotated[int, fastapi.Path(ge=1, le=2**31 - 1)]
 _LABELS = {
   'density': {'type': 'string', 'enum': ['A', 'B', 'C', 'D']},
   'cancer': {'type': 'string', 'enum': ['benign', 'malignant']},
@@ -177,7 +178,7 @@ async def models(request: requests.Request) -> dict[str, Any]:
 
 
 @router.post('/models/{number}/promote', summary='Let a version answer.')
-async def promote(request: requests.Request, number: int) -> dict[str, Any]:
+async def promote(request: requests.Request, number: _Number) -> dict[str, Any]:
   """For administrators; the server takes it up within `reload_s`."""
   server, _, visitor = await _asked(request)
   return _said(request, model=await server.desk.promote(visitor, number))

@@ -11,7 +11,9 @@ from rsna_jax.serve import (
   accounts,
   blobs,
   database,
+  frozen_files,
   frozen_index,
+  known,
   labels,
   near,
   people,
@@ -72,7 +74,9 @@ class Desk:
     """
     user = visitor.require('contributor')
     given = {k: v for k, v in fields.items() if k not in ('csrf', 'upload')}
-    stated = {k: given.pop(k) for k in _ATTRIBUTES if k in given}
+    stated = {
+      k: known.value(k, given.pop(k)) for k in _ATTRIBUTES if k in given
+    }
     parsed = labels.Labels.parse(given)
     kept = self._uploads.get(str(fields.get('upload', '')), visitor.owner)
     if kept.upload.kept is None:
@@ -85,11 +89,11 @@ class Desk:
         'The file says that text is burned into the picture; submit one '
         'without.',
       )
-    known = {name: kept.prepared.attributes.get(name) for name in _ATTRIBUTES}
+    found = {name: kept.prepared.attributes.get(name) for name in _ATTRIBUTES}
     # One at a time, or the quota could be passed by asking at once.
     async with self._submitting:
       return await self._workers.store(
-        self._submit, user, kept, parsed, known | stated
+        self._submit, user, kept, parsed, found | stated
       )
 
   def _submit(self, user, kept, parsed, attributes) -> dict[str, Any]:
@@ -203,9 +207,11 @@ class Desk:
   async def delete(self, visitor: people.Visitor, id: str) -> None:
     """Deletes a submission of one's own, or as administrator of anyone."""
     user = visitor.require('contributor')
-    await self._workers.store(
-      submissions.delete, self._db, self._pictures, id, user
-    )
+    await self._workers.store(self._delete, id, user)
+
+  def _delete(self, id: str, user: accounts.User) -> None:
+    submissions.delete(self._db, self._pictures, id, user)
+    frozen_files.forget_deleted(self._db)
 
   async def models(self) -> list[dict[str, Any]]:
     """All versions of the model, for everybody."""

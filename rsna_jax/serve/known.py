@@ -36,6 +36,21 @@ def of_files(form: forms.Form) -> list[dict[str, Any]]:
   return found
 
 
+def value(name: str, given: Any) -> Any:
+  """One value, checked; None where it is not known.
+
+  Args:
+    name: age | implant | view | laterality.
+    given: a text or a number; None and the empty text are not known.
+
+  Raises:
+    problems.Problem: E_FIELD, naming the field.
+  """
+  if given is None or given == '':
+    return None
+  return _PARSERS[name](str(given).strip()[:32])
+
+
 def _age(text: str) -> float:
   try:
     value = float(text)
