@@ -94,6 +94,8 @@ def evaluate(
   said, rows, notes = prediction_files.join(
     said, table, of_images, labels, subset=subset
   )
+  if said.clipped:
+    notes.append(f'clipped: {said.clipped:,} probabilities lay outside [0, 1]')
   judged = table.take(rows)
   options = {
     'aggregate': aggregate,

@@ -223,6 +223,10 @@ def _classes_that_do_not_sum(said, labels):
   _write(said, ','.join(['image_id', *classes]), rows)
 
 
+def _semicolons(said, labels):
+  said.write_text(said.read_text().replace(',', ';'))
+
+
 def _long_id(said, labels):
   _write(said, 'prediction_id,cancer', [('9' * 9000, 0.5)])
 
@@ -253,6 +257,7 @@ def _no_label(said, labels):
     (None, ['--out', ''], ['--out is empty']),
     (_change(0, 'image_id,score'), [], ['no column cancer']),
     (_change(0, 'name,cancer'), [], ['no column image_id']),
+    (_semicolons, [], ['image_id;cancer', 'separated by commas']),
     (_empty, [], ['p.csv: empty']),
     (_only_negatives, [], ['all 120', 'negative', 'one class']),
     (_other_patient, [], ['patient_id', 'says']),
@@ -338,6 +343,7 @@ def test_options_of_predictions_do_not_go_with_a_run(capsys):
 def test_clipping_is_done_when_asked_for(tmp_path, labels, said):
   _change(3, '12,1.5')(said, labels)
   found = foreign.evaluate(said, labels, clip=True, bootstrap=0, write=False)
+  assert found.notes == ['clipped: 1 probabilities lay outside [0, 1]']
   at = found.breasts['prediction_id'].tolist().index('1_R')
   rest = _scores(labels)['13']
   assert found.breasts['cancer'][at] == pytest.approx((1 + rest) / 2)

@@ -33,6 +33,7 @@ class Predictions:
     cancer: (N,) float64 from 0 to 1, or None.
     target: 'cancer', 'density_cancer' or 'density', by the columns there are.
     classes: (N, 8) or (N, 4) of images' classes, or None.
+    clipped: how many probabilities lay outside [0, 1].
     columns: (N,) text as written of the columns patient_id, laterality, view,
       prediction_id and label* that the file has.
   """
@@ -44,6 +45,7 @@ class Predictions:
   cancer: np.ndarray | None
   target: str
   classes: np.ndarray | None
+  clipped: int
   columns: dict[str, np.ndarray]
 
   def __len__(self) -> int:
@@ -88,14 +90,16 @@ def read(path: str | os.PathLike, *, clip: bool = False) -> Predictions:
   name = 'image_id' if per == 'image' else 'prediction_id'
   if name not in texts:
     raise errors.DataError(
-      f'{path}: no column image_id and no column prediction_id: say of which '
-      'image or breast each row speaks'
+      f'{path}: no column image_id and no column prediction_id, but '
+      f'{", ".join(header)[:80]!a}: say of which image or breast each row '
+      'speaks, separated by commas'
     )
-  values = {
-    column: _probabilities(path, lines, column, texts[column], clip)
-    for column in ('cancer', *schema.DENSITY_CANCER_CLASSES, *_DENSITY)
-    if column in texts
-  }
+  values, clipped = {}, 0
+  for column in ('cancer', *schema.DENSITY_CANCER_CLASSES, *_DENSITY):
+    if column in texts:
+      given = _probabilities(path, lines, column, texts[column], clip)
+      values[column] = np.clip(given, 0.0, 1.0)
+      clipped += int((values[column] != given).sum())
   cancer, target, classes = values.get('cancer'), 'cancer', None
   if per == 'image':
     for kind, names in (
@@ -119,6 +123,7 @@ def read(path: str | os.PathLike, *, clip: bool = False) -> Predictions:
     cancer=cancer,
     target=target,
     classes=classes,
+    clipped=clipped,
     columns={
       # A cell may hold thousands of characters, an array all rows as many.
       x: np.array([text.strip()[:_MOST_CHARACTERS] for text in column], str)
@@ -175,7 +180,7 @@ def _probabilities(path, lines, name, texts, clip: bool) -> np.ndarray:
         f'{where}: give a probability, from 0 to 1'
         + ('' if math.isinf(value) else ', or use --clip')
       )
-    found[i] = min(max(value, 0.0), 1.0)
+    found[i] = value
   return found
 
 

@@ -10,7 +10,14 @@ from collections.abc import Mapping
 import numpy as np
 
 from rsna_jax import errors
-from rsna_jax.stats import bootstrap, calibration, operating, sums, thresholds
+from rsna_jax.stats import (
+  bootstrap,
+  calibration,
+  operating,
+  rules,
+  sums,
+  thresholds,
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -120,6 +127,11 @@ def cross_fit(
   y = np.asarray(labels)
   p = np.asarray(probabilities, np.float64)
   ill = len(np.unique(np.asarray(patients)[y == 1]))
+  if ill == 1 and (method != 'none' or rules.needs_labels(rule)):
+    raise errors.DataError(
+      f'calibration {method}, rule {rule}: one patient with cancer: they '
+      'take two, to be judged on others than they were chosen on'
+    )
   part = thresholds.divide(y, patients, seed, max(2, min(parts, ill)))
   calibrated, called, applied = np.empty(len(p)), np.zeros(len(p), bool), []
   for own in np.unique(part):

@@ -142,6 +142,11 @@ def cross_fit(
   """
   labels = np.asarray(labels)
   ill = len(np.unique(np.asarray(patients)[labels == 1]))
+  if ill < 2:
+    raise errors.DataError(
+      f'aggregate learned: {ill} patient(s) with cancer: it takes two, to be '
+      'judged on others than it learned from; choose another'
+    )
   part = thresholds.divide(labels == 1, patients, seed, max(2, min(parts, ill)))
   found = np.empty(len(labels))
   for own in np.unique(part):

@@ -101,5 +101,5 @@ def test_too_few_patients_with_cancer_are_named():
   labels[0] = 1
   with pytest.raises(errors.DataError, match='calibration platt'):
     decision.cross_fit(labels, p, patients, method='platt')
-  with pytest.raises(errors.DataError, match='none of'):
+  with pytest.raises(errors.DataError, match='one patient with cancer'):
     decision.cross_fit(labels, p, patients, rule='best_f1')
