@@ -97,6 +97,7 @@ def evaluate(
   if said.clipped:
     notes.append(f'clipped: {said.clipped:,} probabilities lay outside [0, 1]')
   judged = table.take(rows)
+  _check_columns(judged, labels, aggregate, per_site)
   options = {
     'aggregate': aggregate,
     'calibration': calibration,
@@ -203,6 +204,20 @@ def _check_labels(cancer: np.ndarray, path) -> None:
     raise errors.DataError(
       f'{path}: all {len(known)} predicted rows with a label are {kind}: no '
       'figure can be made of one class; add rows of the other'
+    )
+
+
+def _check_columns(judged, path, aggregate: str, per_site: bool) -> None:
+  """Refuses what would go unheard, because the labels lack its column."""
+  if aggregate == 'view_max' and not (judged['view'] != '').any():
+    raise errors.ConfigError(
+      f'aggregate=view_max: {path} knows no view: add the column view, or '
+      'choose another'
+    )
+  if per_site and not (judged['site_id'] != schema.MISSING).any():
+    raise errors.ConfigError(
+      f'--per-site: {path} knows no site: add the column site_id, or leave it '
+      'out'
     )
 
 

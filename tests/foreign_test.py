@@ -227,6 +227,12 @@ def _semicolons(said, labels):
   said.write_text(said.read_text().replace(',', ';'))
 
 
+def _few_columns(said, labels):
+  names = ('image_id', 'patient_id', 'laterality', 'cancer')
+  rows = [[row[x] for x in names] for row in _read(labels)]
+  _write(labels, ','.join(names), rows)
+
+
 def _long_id(said, labels):
   _write(said, 'prediction_id,cancer', [('9' * 9000, 0.5)])
 
@@ -268,6 +274,8 @@ def _no_label(said, labels):
     ),
     (None, ['--threshold', '1.5'], ['threshold 1.5', 'from 0 to 1']),
     (None, ['--threshold', '0.5', '--rule', 'pf1'], ['threshold', 'leave']),
+    (_few_columns, ['--aggregate', 'view_max'], ['knows no view']),
+    (_few_columns, ['--per-site'], ['knows no site']),
     (None, ['--aggregate', 'median'], ['median', 'noisy_or']),
     (None, ['--rule', 'luck'], ["'luck'"]),
     (None, ['--split', 'test'], ['--split', '--predictions']),
