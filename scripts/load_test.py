@@ -25,11 +25,10 @@ import tempfile
 import time
 
 import httpx
-import numpy as np
+import load_people
 
 # All of these people come from one address.
 _SETTINGS = ('requests_per_minute=999999', 'uploads_per_minute=999999')
-_KINDS = ('page', 'predict', 'picture', 'window', 'heat')
 _START_S = 180
 _SETTLED = 0.25  # of the time, after which memory has to be flat
 _FLAT_BYTES = 64 << 20
@@ -101,134 +100,80 @@ def _server(run: pathlib.Path, folder: pathlib.Path, *pairs: str):
         process.kill()
 
 
-class _Times:
-  """What people have seen."""
-
-  def __init__(self):
-    self.seconds = collections.defaultdict(list)
-    self.errors = collections.Counter()
-
-  async def ask(self, kind, client, method, path, **more) -> httpx.Response:
-    start = time.monotonic()
-    try:
-      answer = await client.request(method, path, **more)
-    except httpx.HTTPError as error:
-      self.errors[f'{kind} {type(error).__name__}'] += 1
-      raise
-    self.seconds[kind].append(time.monotonic() - start)
-    if answer.status_code != 200:
-      self.errors[f'{kind} {answer.status_code}'] += 1
-      raise httpx.HTTPError(answer.text)
-    return answer
-
-  def told(self) -> dict:
-    found = {}
-    for kind in _KINDS:
-      seconds = self.seconds.get(kind)
-      if seconds:
-        found[kind] = {
-          'n': len(seconds),
-          'p50_ms': 1000 * float(np.percentile(seconds, 50)),
-          'p95_ms': 1000 * float(np.percentile(seconds, 95)),
-          'max_ms': 1000 * max(seconds),
-        }
-    return found
-
-
-def _browser(url: str, timeout: float = 60) -> httpx.AsyncClient:
-  """A new one, without the certificates that take long to read."""
-  return httpx.AsyncClient(base_url=url, timeout=timeout, verify=False)
-
-
-async def _visit(client, times: _Times, image: bytes) -> None:
-  await times.ask('page', client, 'GET', '/')
-  answer = await times.ask(
-    'predict',
-    client,
-    'POST',
-    '/api/v1/predict',
-    files={'files': ('a.dcm', image)},
-  )
-  place = f'/api/v1/uploads/{answer.json()["images"][0]["id"]}'
-  await times.ask('picture', client, 'GET', f'{place}/picture.png')
-  for center in (0.4, 0.6):
-    path = f'{place}/window.png?center={center}&width=0.5'
-    await times.ask('window', client, 'GET', path)
-  await times.ask('heat', client, 'GET', f'{place}/heat.png')
-
-
-async def _person(options, url, times, images, end, chance) -> None:
-  """Visits until the end; a new browser each time."""
-  await asyncio.sleep(chance.random() * options.think)
-  while time.monotonic() < end:
-    async with _browser(url) as client:
-      with contextlib.suppress(httpx.HTTPError):
-        await _visit(client, times, chance.choice(images))
-    await asyncio.sleep(chance.expovariate(1 / max(options.think, 1e-3)))
-
-
 async def _load(options, url, process, images) -> dict:
-  alone = _Times()
-  async with _browser(url) as client:
+  alone = load_people.Times()
+  async with load_people.browser(url) as client:
     for image in images[:5]:  # the first heat map is compiled here
-      await _visit(client, alone, image)
-    alone = _Times()
+      await load_people.visit(client, alone, image)
+    alone = load_people.Times()
     for image in images[:10]:
-      await _visit(client, alone, image)
-  before = await _stages(url)
+      await load_people.visit(client, alone, image)
+  before = await _metrics(url)
   memory = [_resident(process.pid)]
-  times, start = _Times(), time.monotonic()
+  settled = None
+  times, start = load_people.Times(), time.monotonic()
   end = start + options.seconds
   people = [
     asyncio.create_task(
-      _person(options, url, times, images, end, random.Random(i))
+      load_people.person(
+        url, times, images, end, options.think, random.Random(i)
+      )
     )
     for i in range(options.people)
   ]
   while time.monotonic() < end:
     await asyncio.sleep(min(1, options.seconds / 20))
     memory.append(_resident(process.pid))
+    if (
+      settled is None and time.monotonic() > start + options.seconds * _SETTLED
+    ):
+      settled = await _metrics(url)
   await asyncio.gather(*people)
   memory.append(_resident(process.pid))
-  settled = memory[int(len(memory) * _SETTLED) :]
-  after = await _stages(url)
+  after = await _metrics(url)
   return {
     'errors': dict(times.errors),
     'alone': alone.told(),
     'together': times.told(),
     'per_second': sum(map(len, times.seconds.values())) / options.seconds,
-    'server_mean_ms': {
-      stage: 1000
-      * (after[stage][0] - before[stage][0])
-      / max(1, after[stage][1] - before[stage][1])
-      for stage in after
-    },
-    'model_image_ms': 1000 * after['image'][0],
+    'server_mean_ms': _stages(before, after),
+    'model_image_ms': 1000 * after['rsna_model_seconds'],
     'resident_mib': {
       'start': memory[0] / 2**20,
-      'settled': settled[0] / 2**20,
       'middle': memory[len(memory) // 2] / 2**20,
       'end': memory[-1] / 2**20,
       'most': max(memory) / 2**20,
     },
-    'grown_mib': (memory[-1] - settled[0]) / 2**20,
+    'kept_mib': after['rsna_uploads_bytes'] / 2**20,
+    'grown_mib': (_beside_uploads(after) - _beside_uploads(settled)) / 2**20,
   }
 
 
-async def _stages(url: str) -> dict[str, tuple[float, float]]:
-  """Seconds and number of each stage so far, as /metrics tells them."""
-  async with _browser(url) as client:
+async def _metrics(url: str) -> dict[str, float]:
+  """Figures of /metrics, by name and labels."""
+  async with load_people.browser(url) as client:
     lines = (await client.get('/metrics')).text.splitlines()
+  rows = (line.rpartition(' ') for line in lines if not line.startswith('#'))
+  return {name: float(value) for name, _, value in rows}
+
+
+def _beside_uploads(figures: dict) -> float:
+  """Memory of the server without the uploads, whose room is bounded."""
+  return figures['rsna_resident_bytes'] - figures['rsna_uploads_bytes']
+
+
+def _stages(before: dict, after: dict) -> dict[str, float]:
+  """Mean milliseconds of each stage between two looks at /metrics."""
   found = {}
-  for line in lines:
-    name, _, value = line.rpartition(' ')
-    for stage in ('read', 'model', 'explain'):
-      if name == f'rsna_stage_seconds_sum{{stage="{stage}"}}':
-        found[stage] = float(value), found.get(stage, (0, 0))[1]
-      if name == f'rsna_stage_seconds_count{{stage="{stage}"}}':
-        found[stage] = found.get(stage, (0, 0))[0], float(value)
-    if name == 'rsna_model_seconds':
-      found['image'] = float(value), 0.0
+  for stage in ('read', 'model', 'explain'):
+    seconds, n = (
+      after.get(name, 0) - before.get(name, 0)
+      for name in (
+        f'rsna_stage_seconds_{kind}{{stage="{stage}"}}'
+        for kind in ('sum', 'count')
+      )
+    )
+    found[stage] = 1000 * seconds / max(1, n)
   return found
 
 
@@ -238,9 +183,10 @@ async def _flood(url: str, images: list[bytes], people: int = 60) -> dict:
   statuses, waits, hangs = collections.Counter(), 0, 0
 
   async def one(image):
+    """Asks once."""
     nonlocal waits, hangs
     start = time.monotonic()
-    async with _browser(url, 40) as client:
+    async with load_people.browser(url, 40) as client:
       try:
         answer = await client.post(
           '/api/v1/predict', files={'files': ('a.dcm', image)}
@@ -302,7 +248,8 @@ def _text(figures: dict) -> str:
     f'model {stages["model"]:.0f} ms, explaining {stages["explain"]:.0f} ms',
     'memory of the server, MiB: '
     + ', '.join(f'{name} {value:.0f}' for name, value in memory.items())
-    + f'; grown since it settled: {figures["grown_mib"]:.0f}',
+    + f'; of uploads {figures["kept_mib"]:.0f}; without these it has grown by '
+    f'{figures["grown_mib"]:.0f} since a quarter of the time',
     f'a queue of 4, {queue["asked"]} at once: '
     + ', '.join(f'{n} x {s}' for s, n in sorted(queue['statuses'].items()))
     + f', {queue["with_retry_after"]} with Retry-After, {queue["hangs"]} '

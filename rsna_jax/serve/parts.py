@@ -70,28 +70,41 @@ class Parts:
     refused, swept = None, time.monotonic()
     while True:
       await asyncio.sleep(self.settings.reload_s)
-      self.service.uploads.expire()
-      if time.monotonic() - swept > _SWEEP_S:
-        swept = time.monotonic()
-        await self.workers.store(startup.sweep, self.db, self.blobs)
-      if not self.engine.ready:
-        continue
       try:
-        found = await self.workers.store(self.models.serving)
-        if found is None or found.number in (
-          self.engine.current.number,
-          refused,
-        ):
-          continue
-        await asyncio.to_thread(self.engine.swap, found.number, found.folder)
-        refused = None
-        _LOG.info('model %d answers from now on', found.number)
-      except errors.InputError as error:
-        # The old one goes on; asked again only when another is promoted.
-        refused = found.number
-        _LOG.error('model %d cannot be taken up: %s', found.number, error)
-      except Exception as error:
+        self.service.uploads.expire()
+        refused = await self._take_up(refused)
+        if time.monotonic() - swept > _SWEEP_S:
+          swept = time.monotonic()
+          await self.workers.store(startup.sweep, self.db, self.blobs)
+      except Exception as error:  # the next look may go better
         observe.fault('follow', error)
+
+  async def _take_up(self, refused: int | None) -> int | None:
+    """Takes a promoted model up.
+
+    Args:
+      refused: the number of one that cannot be.
+
+    Returns:
+      Likewise; it is tried again when another has been promoted since.
+    """
+    if not self.engine.ready:
+      return refused
+    found = await self.workers.store(self.models.serving)
+    if found is None or found.number == self.engine.current.number:
+      return None
+    if found.number == refused:
+      return refused
+    try:
+      await asyncio.to_thread(self.engine.swap, found.number, found.folder)
+    except errors.InputError as error:
+      _LOG.error('model %d cannot be taken up: %s', found.number, error)
+      return found.number
+    except Exception as error:
+      observe.fault(f'model {found.number}', error)
+      return found.number
+    _LOG.info('model %d answers from now on', found.number)
+    return None
 
 
 def make(

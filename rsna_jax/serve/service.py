@@ -247,6 +247,7 @@ class Service:
       )
     )
     png = await self._workers.picture(_heat, found, upload.picture.shape)
+    self.uploads.grow(kept, len(png))
     self.figures.stages.labels('explain').observe(time.monotonic() - start)
     said = found.to_json()
     del said['file'], said['to_original']

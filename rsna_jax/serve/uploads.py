@@ -33,6 +33,7 @@ class Kept:
     answer: of the image, as `answers.image_answer` gives it.
     at: seconds of the monotonic clock when it was put here.
     made: what was computed of it since, by name.
+    made_bytes: memory of that, as `Uploads.grow` was told.
   """
 
   id: str
@@ -44,12 +45,13 @@ class Kept:
   answer: dict[str, Any] = dataclasses.field(default_factory=dict)
   at: float = 0.0
   made: dict[Any, Any] = dataclasses.field(default_factory=dict)
+  made_bytes: int = 0
 
   @property
   def bytes(self) -> int:
     """Memory of its pictures."""
     pictures = [self.upload.picture, *self.upload.pixels]
-    total = sum(one.nbytes for one in pictures)
+    total = self.made_bytes + sum(one.nbytes for one in pictures)
     if self.upload.kept is not None:
       total += len(self.upload.kept.png)
     return total
@@ -93,11 +95,15 @@ class Uploads:
       most = max(_FEWEST, self._settings.uploads // _SHARE)
       for one in own[: max(0, len(own) - most)]:
         self._drop(one)
-      while len(self._kept) > 1 and (
-        len(self._kept) > self._settings.uploads
-        or self._bytes > self._settings.uploads_bytes
-      ):
-        self._drop(next(iter(self._kept.values())))
+      self._make_room()
+
+  def grow(self, kept: Kept, n: int) -> None:
+    """Counts what was made of an upload, and is kept with it."""
+    with self._lock:
+      if kept.id in self._kept:
+        kept.made_bytes += n
+        self._bytes += n
+        self._make_room()
 
   def get(self, id: str, owner: str | None) -> Kept:
     """The upload of an id.
@@ -132,6 +138,13 @@ class Uploads:
       if one.at >= oldest:
         break
       self._drop(one)
+
+  def _make_room(self) -> None:
+    while len(self._kept) > 1 and (
+      len(self._kept) > self._settings.uploads
+      or self._bytes > self._settings.uploads_bytes
+    ):
+      self._drop(next(iter(self._kept.values())))
 
   def _drop(self, kept: Kept) -> None:
     del self._kept[kept.id]

@@ -102,6 +102,19 @@ def test_what_is_larger_than_all_room_is_kept_alone():
   assert _has(room, kept)
 
 
+def test_what_is_made_of_an_upload_counts_with_it():
+  room, first, second = _room(uploads_bytes=250), _kept(), _kept()
+  room.add(first)
+  room.add(second)
+  room.grow(second, 100)
+  assert room.bytes == 200
+  assert not _has(room, first)
+  room.grow(first, 100)  # it is gone
+  assert room.bytes == 200
+  room.drop(second.id)
+  assert room.bytes == 0
+
+
 def test_an_upload_can_be_dropped_at_once():
   room, kept = _room(), _kept()
   room.add(kept)
