@@ -5,12 +5,16 @@ designed against: A01 is an empty file, A31 an unusual PNG.
 """
 
 import collections
+import concurrent.futures
 import dataclasses
+import threading
 from collections.abc import Callable, Iterable, Iterator
 
 # Put wherever a file can hold text; it must never come out again.
 CANARY = 'CANARY-7F3A'
 OK = 'OK'
+# (where, attack, code) of each that was tried, for the summary of the tests.
+ANSWERS: list[tuple[str, str, str]] = []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,6 +62,7 @@ def case(
 
 def cases() -> Iterator[Case]:
   """All of them; their names are unique."""
+  import serve_hostile_damaged
   import serve_hostile_dicom
   import serve_hostile_headers
   import serve_hostile_pictures
@@ -71,11 +76,33 @@ def cases() -> Iterator[Case]:
     serve_hostile_headers,
     serve_hostile_streams,
     serve_hostile_pictures,
+    serve_hostile_damaged,
   ):
     for found in module.cases():
       assert str(found) not in seen, found
       seen.add(str(found))
       yield found
+
+
+def each(ask: Callable[[Case], None], threads: int) -> None:
+  """Calls a function with each case, from several threads.
+
+  A case is made when its turn comes and dropped after it: some are big.
+  """
+  lock = threading.Lock()
+  remaining = cases()
+
+  def work():
+    while True:
+      with lock:
+        found = next(remaining, None)
+      if found is None:
+        return
+      ask(found)
+
+  with concurrent.futures.ThreadPoolExecutor(threads) as executor:
+    for future in [executor.submit(work) for _ in range(threads)]:
+      future.result()
 
 
 def table(answers: Iterable[tuple[str, str, str]]) -> list[str]:

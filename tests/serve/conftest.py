@@ -8,6 +8,7 @@ import shutil
 
 import browser
 import pytest
+import serve_hostile
 import serve_postgres
 import serve_site
 import serve_store
@@ -101,3 +102,11 @@ def page(chromium, site):
   yield chromium
   own = site.address + '/', 'data:', 'blob:', 'about:blank'
   assert [x for x in chromium.history if not x.startswith(own)] == []
+
+
+def pytest_terminal_summary(terminalreporter):
+  """How hostile uploads were answered."""
+  if serve_hostile.ANSWERS:
+    terminalreporter.section('hostile uploads')
+    for line in serve_hostile.table(serve_hostile.ANSWERS):
+      terminalreporter.write_line(line)
