@@ -7,13 +7,30 @@ from typing import Any
 from fastapi import responses
 from starlette import requests
 
-from rsna_jax.serve import forms, parts, people, problems, rendering
+from rsna_jax.serve import (
+  forms,
+  parts,
+  people,
+  problems,
+  rendering,
+  submissions,
+)
 from rsna_jax.serve import words as words_lib
 
 # Asked too often, or not ready: then nobody is looked up either.
 _HASTY = ('E_RATE', 'E_BUSY', 'E_STARTING', 'E_FAULT')
 _OWN = re.compile(r'/[A-Za-z0-9_/-]*(\?[A-Za-z0-9_=&%.-]*)?')
 _MOST_CHARACTERS = 300
+_DONE = (
+  'submit.done',
+  'submit.quarantined',
+  'mine.deleted',
+  'review.done.accept',
+  'review.done.correct',
+  'review.done.reject',
+  'models.rolled_back',
+)
+_SHORT = re.compile(r'[0-9a-f]{1,9}')
 
 
 def words(request: requests.Request) -> words_lib.Words:
@@ -110,3 +127,22 @@ def own_address(text: str) -> str:
     and not text.startswith('//')
   )
   return text if right else '/'
+
+
+async def counts(server: parts.Parts) -> dict[str, int]:
+  """How many submissions there are of each status."""
+
+  def read():
+    with server.db.reading() as session:
+      return submissions.counts(session)
+
+  return await server.workers.store(read)
+
+
+def said(request: requests.Request) -> str:
+  """What the page before has done, from a fixed list of sentences."""
+  t = words(request)
+  key = request.query_params.get('done', '')
+  id = request.query_params.get('id', '')
+  known = key in _DONE and _SHORT.fullmatch(id)
+  return t(key, id=id, number=id) if known else ''

@@ -13,13 +13,16 @@ from rsna_jax.serve import (
   markdown,
   page_common,
   pages_desk,
+  pages_login,
+  pages_models,
   parts,
   shown_answer,
   shown_api,
 )
 
 router = fastapi.APIRouter(include_in_schema=False)
-router.include_router(pages_desk.router)
+for one in (pages_login, pages_desk, pages_models):
+  router.include_router(one.router)
 problem_page = page_common.problem_page
 
 

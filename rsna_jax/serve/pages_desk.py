@@ -1,6 +1,5 @@
-"""Pages of people with a login: submitting, reviewing, models, retraining."""
+"""Pages of people with a login: submitting and reviewing."""
 
-import re
 from typing import Any
 
 import fastapi
@@ -8,59 +7,14 @@ from fastapi import responses
 from starlette import requests
 
 from rsna_jax.serve import (
-  answers,
   page_common,
   parts,
   people,
   problems,
   shown_models,
-  submissions,
 )
 
 router = fastapi.APIRouter(include_in_schema=False)
-_DONE = re.compile(r'[a-z_.]{1,30}')
-_SHORT = re.compile(r'[0-9a-f]{1,8}')
-_NUMBER = re.compile(r'[0-9]{1,9}')
-
-
-@router.get('/login')
-async def login_form(request: requests.Request) -> responses.Response:
-  """Asks for name and password."""
-  visitor = await parts.of(request).people.visitor(request)
-  wanted = page_common.own_address(request.query_params.get('next', '/'))
-  return page_common.page(
-    request, 'login.html', visitor, here='/login', next=wanted
-  )
-
-
-@router.post('/login')
-async def login(request: requests.Request) -> responses.Response:
-  """Logs in, and goes on to where one came from."""
-  server = parts.of(request)
-  form, visitor = await page_common.form(request)
-  wanted = page_common.own_address(form.get('next', '/'))
-  try:
-    await server.people.log_in(request, form.get('name'), form.get('password'))
-  except problems.Problem as problem:
-    request.scope['state']['code'] = problem.code
-    return page_common.page(
-      request,
-      'login.html',
-      visitor,
-      problem.status,
-      here='/login',
-      next=wanted,
-      problem=problem,
-    )
-  return page_common.redirect(wanted)
-
-
-@router.post('/logout')
-async def logout(request: requests.Request) -> responses.Response:
-  """Logs out."""
-  form, _ = await page_common.form(request)
-  await parts.of(request).people.log_out(request, form.fields)
-  return page_common.redirect('/')
 
 
 @router.get('/submit')
@@ -131,7 +85,7 @@ async def own(request: requests.Request) -> responses.Response:
     visitor,
     here='/submissions',
     submissions=await server.desk.own(visitor),
-    said=_said(request),
+    said=page_common.said(request),
   )
 
 
@@ -165,8 +119,8 @@ async def review(request: requests.Request) -> responses.Response:
     here='/review',
     queue=await server.desk.queue(visitor, status),
     chosen=status,
-    counts=await _counts(server),
-    said=_said(request),
+    counts=await page_common.counts(server),
+    said=page_common.said(request),
   )
 
 
@@ -213,95 +167,3 @@ def _review_form(
     one=one,
     problem=problem,
   )
-
-
-@router.get('/models')
-async def models(request: requests.Request) -> responses.Response:
-  """All versions; for administrators, retraining and going back as well."""
-  server = parts.of(request)
-  visitor = await server.people.visitor(request)
-  visitor.require('reviewer')
-  counts = await _counts(server)
-  return page_common.page(
-    request,
-    'models.html',
-    visitor,
-    here='/models',
-    administrator=visitor.may('administrator'),
-    accepted=counts['accepted'],
-    models=shown_models.shown(
-      page_common.words(request), await server.desk.models()
-    ),
-    state=server.retraining.state(),
-    auc=_auc(server),
-    said=_said(request),
-  )
-
-
-@router.post('/models/rollback')
-async def rollback(request: requests.Request) -> responses.Response:
-  """Lets an earlier version serve again."""
-  form, visitor = await page_common.form(request)
-  number = form.get('number')
-  if not _NUMBER.fullmatch(number):
-    raise problems.Problem('E_FIELD', 'number: give the number of a model.')
-  await parts.of(request).desk.rollback(visitor, int(number))
-  return page_common.redirect(
-    f'/models?done=models.rolled_back&id={int(number)}'
-  )
-
-
-@router.post('/models/retrain')
-async def retrain(request: requests.Request) -> responses.Response:
-  """Starts a retraining."""
-  server = parts.of(request)
-  _, visitor = await page_common.form(request)
-  user = visitor.require('administrator')
-  state = await server.workers.store(server.retraining.start, user.name)
-  if page_common.is_part(request):
-    return _retrain_part(request, visitor, state)
-  return page_common.redirect('/models')
-
-
-@router.get('/models/retrain')
-async def retrain_state(request: requests.Request) -> responses.Response:
-  """How a retraining goes."""
-  server = parts.of(request)
-  visitor = await server.people.visitor(request)
-  visitor.require('administrator')
-  if not page_common.is_part(request):
-    return page_common.redirect('/models')
-  return _retrain_part(request, visitor, server.retraining.state())
-
-
-def _retrain_part(
-  request: requests.Request, visitor: people.Visitor, state: dict[str, Any]
-) -> responses.Response:
-  return page_common.page(request, 'parts/retrain.html', visitor, state=state)
-
-
-def _auc(server: parts.Parts) -> str:
-  """How the model that answers did on its validation set, by its own run."""
-  if not server.engine.ready:
-    return ''
-  seen = answers.model_answer(server.engine.current)['validation']
-  return shown_models.interval(seen['roc_auc']) if seen['roc_auc'] else ''
-
-
-async def _counts(server: parts.Parts) -> dict[str, int]:
-  """How many submissions there are of each status."""
-
-  def read():
-    with server.db.reading() as session:
-      return submissions.counts(session)
-
-  return await server.workers.store(read)
-
-
-def _said(request: requests.Request) -> str:
-  """What the page before has done, from a fixed list of sentences."""
-  t = page_common.words(request)
-  key = request.query_params.get('done', '')
-  id = request.query_params.get('id', '')
-  known = _DONE.fullmatch(key) and key in t and _SHORT.fullmatch(id)
-  return t(key, id=id, number=id) if known else ''

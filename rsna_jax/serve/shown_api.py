@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from rsna_jax.serve import markdown
+
 
 def operations(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
   """What can be asked, in the order of the description.
@@ -11,23 +13,22 @@ def operations(schema: Mapping[str, Any]) -> list[dict[str, Any]]:
     schema: OpenAPI 3, as FastAPI makes it.
 
   Returns:
-    Dicts of method, path, text (paragraphs), fields (name, where, type,
-    required, text) and answers (status and meaning).
+    Dicts of method, path, text (HTML), fields (name, where, type,
+    required, text) and answers (status).
   """
   found = []
   for path, methods in schema.get('paths', {}).items():
     for method, one in methods.items():
-      text = one.get('description') or one.get('summary') or ''
+      text = '\n\n'.join(
+        one[name] for name in ('summary', 'description') if one.get(name)
+      )
       found.append(
         {
           'method': method.upper(),
           'path': path,
-          'text': [part.strip() for part in text.split('\n\n') if part.strip()],
+          'text': markdown.to_html(text, str),
           'fields': _parameters(one) + _body(schema, one),
-          'answers': [
-            f'{status} {said.get("description", "")}'.strip()
-            for status, said in one.get('responses', {}).items()
-          ],
+          'answers': list(one.get('responses', {})),
         }
       )
   return found
