@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # Makes the environment and runs the whole test suite. Options go to pytest:
 # ./scripts/test.sh -k dicom
+# Tests of the page and of PostgreSQL are skipped where their programs are not
+# installed; ./scripts/test_tools.sh installs them.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
