@@ -43,8 +43,7 @@ def test_every_kind_of_file_is_answered_as_by_the_model(
   )
   wide = page.evaluate('document.documentElement.scrollWidth')
   assert wide <= width
-  focus = page.evaluate('document.activeElement.id')
-  assert focus == 'answer-heading'
+  page.wait("document.activeElement.id == 'answer-heading'")
 
 
 def test_views_are_joined_by_breast_and_hung_right_before_left(
@@ -132,7 +131,7 @@ def test_a_photograph_is_refused_with_the_reason(page, site, page_files, width):
   said = walks.text(page, '#answer .problem')
   assert 'does not look like a mammogram' in said
   assert 'E_NOT_MAMMO' in said
-  assert page.evaluate('document.activeElement.className') == 'problem'
+  page.wait("document.activeElement.className == 'problem'")
   walks.read(
     page, site, [page_files['left.dcm'], page_files['photograph.png']], width
   )
