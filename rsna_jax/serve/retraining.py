@@ -1,5 +1,6 @@
 """`rsna-jax retrain` as a process of its own, one at a time, for the button."""
 
+import os
 import pathlib
 import subprocess
 import sys
@@ -51,6 +52,7 @@ class Retraining:
       with (folder / _LOG_NAME).open('wb') as log:
         self._process = subprocess.Popen(
           self.command(),
+          env=self._environment(),
           stdin=subprocess.DEVNULL,
           stdout=log,
           stderr=subprocess.STDOUT,
@@ -63,9 +65,15 @@ class Retraining:
     command = [sys.executable, '-m', 'rsna_jax.cli', 'retrain']
     command += ['--store', str(self._settings.store)]
     command += ['--workdir', str(self.workdir)]
-    if self._settings.database:
-      command += ['--database', self._settings.database]
     return command
+
+  def _environment(self) -> dict[str, str]:
+    """With the database's URL, whose password no command line may show."""
+    found = dict(os.environ)
+    found.pop(settings_lib.DATABASE_VARIABLE, None)
+    if self._settings.database:
+      found[settings_lib.DATABASE_VARIABLE] = self._settings.database
+    return found
 
   def state(self) -> dict[str, Any]:
     """Whether one is under way, how the last one ended, and its last line."""

@@ -8,6 +8,8 @@ from typing import Any
 from rsna_jax import errors
 
 NOTICE = 'Research use only, not a medical device.'
+# The URL of the database, whose password no command line should show.
+DATABASE_VARIABLE = 'RSNA_JAX_DATABASE'
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

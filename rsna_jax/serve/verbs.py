@@ -1,8 +1,10 @@
 """The verbs of `rsna-jax` that need the extra `serve`, and their options."""
 
 import argparse
+import os
 
 from rsna_jax import errors
+from rsna_jax.serve import settings
 
 
 def add(verbs, make) -> None:
@@ -78,7 +80,9 @@ def _store_option(verb: argparse.ArgumentParser) -> None:
   verb.add_argument(
     '--database',
     metavar='URL',
-    help='postgresql://USER:PASSWORD@HOST/NAME; default: SQLite in the store',
+    default=os.environ.get(settings.DATABASE_VARIABLE) or None,
+    help='postgresql://USER:PASSWORD@HOST/NAME; default: the variable '
+    f'{settings.DATABASE_VARIABLE}, or else SQLite in the store',
   )
 
 
