@@ -13,7 +13,7 @@ import numpy as np
 from rsna_jax.serve import words as words_lib
 
 _WIDTH, _HEIGHT = 360, 74
-_LEFT, _RIGHT = 92, 348  # of the axis
+_LEFT, _RIGHT = 108, 348  # of the axis
 _AXIS_Y = 50
 _ROW = 20  # height of a class's bars
 _BINS = 48
