@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import rsna_jax
-from rsna_jax import commands, errors, shell
+from rsna_jax import commands, errors, schema, shell
 from rsna_jax.serve import verbs as serve_verbs
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     prog='rsna-jax',
     description='Mammograms from DICOM to a trained, evaluated classifier. '
     'Training: python -m rsna_jax.main --config configs/NAME.py --workdir DIR. '
-    'Research use only, not a medical device.',
+    f'{schema.NOTICE}',
   )
   parser.add_argument(
     '--version', action='version', version=f'rsna_jax {rsna_jax.__version__}'

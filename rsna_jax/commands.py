@@ -3,7 +3,7 @@
 Modules are imported where they are used, so that a verb starts with its own.
 """
 
-from rsna_jax import errors
+from rsna_jax import errors, schema
 
 
 def phantom(options) -> None:
@@ -190,7 +190,7 @@ def predict(options) -> int:
     print(outcome.expected)
   if outcome.note:
     print(outcome.note)
-  print('Research use only, not a medical device.')
+  print(schema.NOTICE)
   return 0
 
 
@@ -225,7 +225,7 @@ def explain(options) -> None:
     if one.peak is not None:
       where = f'most at x={one.peak[0]:.0f}, y={one.peak[1]:.0f}'
     print(f'{folder}: {one.target} {one.probability:.3f}, {where}')
-  print('Research use only, not a medical device.')
+  print(schema.NOTICE)
 
 
 def weights(options) -> None:

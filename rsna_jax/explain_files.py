@@ -68,21 +68,20 @@ def explain_files(
   """
   paths = [file for one in inputs for file in inference.find_files(one)]
   paths = list(dict.fromkeys(paths))
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)  # refused before any work is done
-  model = inference.load_model(workdir, which=which)
-  explain.check(model, method, target)
-  made, names = [], set()
-  for path, found in decoded(paths, model.spec, workers=workers):
-    one = explain.explain_decoded(model, str(path), found, method, target)
-    # Files of the same name lie in different folders.
-    name, number = path.stem, 1
-    while name in names:
-      number += 1
-      name = f'{path.stem}_{number}'
-    names.add(name)
-    write(out / name, one, step=model.step)
-    made.append((out / name, dataclasses.replace(one, picture=None)))
+  with files.folder(out) as out:  # refused before any work is done
+    model = inference.load_model(workdir, which=which)
+    explain.check(model, method, target)
+    made, names = [], set()
+    for path, found in decoded(paths, model.spec, workers=workers):
+      one = explain.explain_decoded(model, str(path), found, method, target)
+      # Files of the same name lie in different folders.
+      name, number = path.stem, 1
+      while name in names:
+        number += 1
+        name = f'{path.stem}_{number}'
+      names.add(name)
+      write(out / name, one, step=model.step)
+      made.append((out / name, dataclasses.replace(one, picture=None)))
   return made
 
 

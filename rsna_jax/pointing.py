@@ -250,17 +250,16 @@ def play(
   Raises:
     errors.InputError: as in `pointing_game`.
   """
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)  # refused before any work is done
-  games = []
-  for method in methods:
-    games.append(
-      pointing_game(
-        workdir, phantom_src, method, limit, which=which, workers=workers
+  with files.folder(out) as out:  # refused before any work is done
+    games = []
+    for method in methods:
+      games.append(
+        pointing_game(
+          workdir, phantom_src, method, limit, which=which, workers=workers
+        )
       )
+      print(games[-1].text(), flush=True)
+    files.write_json(
+      out / 'pointing_game.json', [game.to_json() for game in games]
     )
-    print(games[-1].text(), flush=True)
-  files.write_json(
-    out / 'pointing_game.json', [game.to_json() for game in games]
-  )
   return games

@@ -10,8 +10,8 @@ from typing import Any
 
 import jinja2
 
-from rsna_jax import files
-from rsna_jax.report import contact_sheet, html
+from rsna_jax import files, schema
+from rsna_jax.report import contact_sheet
 
 _LINES = 20  # of a list; audit.json has the others
 _GROUPS = {
@@ -47,7 +47,7 @@ def write(
   environment.filters['auc'] = _auc
   page = environment.get_template('audit.html').render(
     audit=audit,
-    disclaimer=html.DISCLAIMER,
+    disclaimer=schema.NOTICE,
     lines=_LINES,
     cards=_cards(audit),
     predictors=[

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rsna_jax import files
+from rsna_jax import files, schema
 from rsna_jax.report import decision_tables, tables, texts
 
 _PIXELS = ('size', 'bits', 'window', 'quality', 'for_processing')
@@ -41,7 +41,7 @@ def text(name: str, run: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
   model = config.get('model') or {}
   parts = [
     f'# Model card: {_plain(name)}',
-    f'**{texts.DISCLAIMER}**',
+    f'**{schema.NOTICE}**',
     'No number here may guide the care of a patient. All figures are of the '
     f'split "{split}"'
     + (f', checkpoint of step {metrics["step"]:,}' if 'step' in metrics else '')

@@ -11,13 +11,14 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from rsna_jax import schema
+
 # Okabe and Ito's orange, yellow, blue and light blue, by share of the maximum.
 _FOR = ((230, 159, 0), (240, 228, 66))
 _AGAINST = ((0, 114, 178), (86, 180, 233))
 _MOST_COVER = 0.75  # so that the tissue below is still seen
 _PAPER, _INK, _GROUND = (250, 250, 250), (27, 31, 36), 90
 _FRAME, _SHADE = (255, 255, 255), (0, 0, 0)
-_DISCLAIMER = 'Research use only, not a medical device.'
 _PAIR_HEIGHT = 768
 
 
@@ -145,7 +146,7 @@ def _framed(
   size = max(13, min(26, width // 45))
   font = ImageFont.load_default(size)
   most = float(np.abs(values).max(initial=0))
-  lines = _wrapped([caption, _DISCLAIMER], font, width - 2 * gap)
+  lines = _wrapped([caption, schema.NOTICE], font, width - 2 * gap)
   line = round(size * 1.4)
   height = pictures[0].height
   whole = Image.new(

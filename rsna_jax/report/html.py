@@ -17,7 +17,6 @@ import numpy as np
 from rsna_jax import files, schema
 from rsna_jax.report import charts, checklist, decision_tables, tables, texts
 
-DISCLAIMER = texts.DISCLAIMER
 # Sections of a full page, in order.
 SECTIONS = {
   'use': 'Intended use',
@@ -104,7 +103,7 @@ def write_report(
   )
   page = environment.get_template('report.html').render(
     title=title,
-    disclaimer=DISCLAIMER,
+    disclaimer=schema.NOTICE,
     sections=sections,
     lacking=checklist.missing(sections, wanted, SECTIONS),
     metrics=metrics,

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-DISCLAIMER = 'Research use only, not a medical device.'
 USE = (
   (
     'Meant for',

@@ -5,9 +5,9 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-from rsna_jax import errors
+from rsna_jax import errors, schema
 
-NOTICE = 'Research use only, not a medical device.'
+NOTICE = schema.NOTICE
 # The URL of the database, whose password no command line should show.
 DATABASE_VARIABLE = 'RSNA_JAX_DATABASE'
 
