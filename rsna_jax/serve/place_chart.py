@@ -18,6 +18,7 @@ _AXIS_Y = 50
 _ROW = 20  # height of a class's bars
 _BINS = 48
 _END = 0.001  # what is nearer to 0 or 1 is drawn at the end
+_SPACE = '\N{NO-BREAK SPACE}'
 _TICKS = (0.001, 0.01, 0.1, 0.5, 0.9, 0.99)
 
 
@@ -81,12 +82,13 @@ def percent(value: float | None) -> str:
     return '–'
   of_hundred = 100 * value
   if 0 < of_hundred < 0.1:
-    return '<0.1 %'
-  if 99.9 < of_hundred < 100:
-    return '>99.9 %'
-  return f'{of_hundred:.{0 if 10 <= of_hundred <= 99 else 1}f} %'.replace(
-    '.0 %', ' %'
-  )
+    text = '<0.1'
+  elif 99.9 < of_hundred < 100:
+    text = '>99.9'
+  else:
+    digits = 0 if 10 <= of_hundred <= 99 else 1
+    text = f'{of_hundred:.{digits}f}'.removesuffix('.0')
+  return f'{text}{_SPACE}%'
 
 
 def _x(value: float) -> float:

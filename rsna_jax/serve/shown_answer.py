@@ -74,7 +74,7 @@ def _breast(
     )
     found['percentile'] = t(
       'breast.percentile',
-      percent=f'{cancer["percentile"]:.0f} %',
+      percent=_percent(round(cancer['percentile']) / 100),
       n=f'{n:,}',
       positives=f'{int((loaded.labels == 1).sum()):,}',
     )

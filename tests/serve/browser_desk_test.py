@@ -87,7 +87,7 @@ def test_the_queue_begins_where_the_model_disagrees_most(
   shares = [
     float(x)
     for x in re.findall(
-      r'disagreement <?([0-9.]+) %', walks.text(page, '.cards')
+      r'disagreement <?([0-9.]+)\s%', walks.text(page, '.cards')
     )
   ]
   assert len(shares) == 2
