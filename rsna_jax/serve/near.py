@@ -1,38 +1,27 @@
-"""Fingerprints of pictures, by which copies are recognised.
+"""Submissions, and pictures that models are judged on, that resemble one.
 
-The exact one is a hash of the pixels; the perceptual one is the signs of cosine
-coefficients of the breast alone, so it outlives scaling, re-saving and slight
-changes of grey. A flip turns the signs of the odd frequencies and nothing else,
-so flipped copies are found by comparing with four versions of one hash.
+Measured on 2,707 real images in 640x640, masked as an upload is: of 3,662,171
+pairs of different breasts or views none is within `DISTANCE`, the least being
+59, and that of the two breasts of one patient as well; of 400 pairs of one view
+of one breast, taken again or stored again, 12 are. Of 300 altered copies each
+were found: flipped, JPEG quality 50 and 20, noise of 3 grey levels, gamma 0.85:
+all; half and a third of the size, squeezed to 400x640: 99.7 %; without 4 to 6
+pixels at the edges: 99.3 %; contrast and offset: 99.0 %; gamma 1.2: 98.7 %; as
+a standard image of 512x256 and 256x128: 99.3 %, of 64x32: 95.0 %.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from rsna_jax.data import breast, resize
-from rsna_jax.serve import tables
+from rsna_jax.serve import fingerprint, tables
 
-_GRID = 64  # pixels of the breast's box, either way
-_FREQUENCIES = 16  # of cosines, either way
-DISTANCE = 40  # of 255 bits
-
-
-@dataclasses.dataclass(frozen=True)
-class Fingerprints:
-  """What a picture is recognised by.
-
-  Attributes:
-    pixel_sha256: of the pixels, the same for flipped ones; hex.
-    phash: perceptual, 256 bits of which the first is 0; hex.
-  """
-
-  pixel_sha256: str
-  phash: str
+DISTANCE = 54  # of 255 bits
+Fingerprints = fingerprint.Fingerprints
+fingerprints = fingerprint.fingerprints
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +55,7 @@ class Frozen:
   def _of(cls, found: Sequence[Fingerprints]) -> 'Frozen':
     return cls(
       frozenset(one.pixel_sha256 for one in found),
-      _bits([one.phash for one in found]),
+      fingerprint.bits([one.phash for one in found]),
     )
 
   def holds(self, one: Fingerprints, distance: int | None = None) -> bool:
@@ -74,7 +63,9 @@ class Frozen:
     distance = DISTANCE if distance is None else distance
     if one.pixel_sha256 in self.pixel_sha256s:
       return True
-    return bool((_distances(one.phash, self.phashes) <= distance).any())
+    return bool(
+      (fingerprint.distances(one.phash, self.phashes) <= distance).any()
+    )
 
 
 def save_frozen(
@@ -98,18 +89,9 @@ def save_frozen(
   )
 
 
-def fingerprints(pixels: np.ndarray) -> Fingerprints:
-  """Both fingerprints of a picture.
-
-  Args:
-    pixels: (H, W) uint8 or uint16, bright breast on black.
-  """
-  return Fingerprints(_pixel_sha256(pixels), _phash(pixels))
-
-
 def distance(a: str, b: str) -> int:
   """Bits in which two perceptual hashes differ, whichever way they are held."""
-  return int(_distances(a, _bits([b]))[0])
+  return int(fingerprint.distances(a, fingerprint.bits([b]))[0])
 
 
 def find(
@@ -140,61 +122,12 @@ def find(
   ).all()
   if not rows:
     return []
-  apart = _distances(one.phash, _bits([phash for _, _, phash in rows]))
+  apart = fingerprint.distances(
+    one.phash, fingerprint.bits([phash for _, _, phash in rows])
+  )
   found = []
   for (id, pixel_sha256, _), bits in zip(rows, apart, strict=True):
     exact = pixel_sha256 == one.pixel_sha256
     if exact or bits <= distance:
       found.append((id, int(bits), exact))
   return sorted(found, key=lambda hit: (not hit[2], hit[1], hit[0]))
-
-
-def _pixel_sha256(pixels: np.ndarray) -> str:
-  """The least of the hashes of the four ways to hold a picture."""
-  digests = []
-  shape = f'{pixels.shape[0]} {pixels.shape[1]} {pixels.dtype.itemsize} '
-  for held in (pixels, pixels[::-1], pixels[:, ::-1], pixels[::-1, ::-1]):
-    held = np.ascontiguousarray(held, pixels.dtype.newbyteorder('<'))
-    digests.append(hashlib.sha256(shape.encode() + held.data).hexdigest())
-  return min(digests)
-
-
-def _cosines() -> np.ndarray:
-  k = np.arange(_FREQUENCIES)[:, None]
-  x = np.arange(_GRID)[None]
-  return np.cos(np.pi * k * (x + 0.5) / _GRID)
-
-
-def _phash(pixels: np.ndarray) -> str:
-  try:
-    box = breast.find(pixels).box
-  except breast.BreastError:
-    box = None
-  small = resize.area(pixels, (_GRID, _GRID), box).astype(np.float64)
-  waves = _cosines()
-  signs = waves @ small @ waves.T > 0
-  signs[0, 0] = False  # the mean, which is always positive
-  return np.packbits(signs.ravel()).tobytes().hex()
-
-
-def _flips() -> np.ndarray:
-  """(4, 32) uint8: the bits that turn with the picture."""
-  k = np.arange(_FREQUENCIES)
-  odd = k % 2 == 1
-  rows, columns = np.meshgrid(odd, odd, indexing='ij')
-  masks = [np.zeros_like(rows), rows, columns, rows ^ columns]
-  return np.stack([np.packbits(mask.ravel()) for mask in masks])
-
-
-def _bits(phashes: Sequence[str]) -> np.ndarray:
-  raw = b''.join(bytes.fromhex(one) for one in phashes)
-  return np.frombuffer(raw, np.uint8).reshape(len(phashes), -1)
-
-
-def _distances(phash: str, others: np.ndarray) -> np.ndarray:
-  """(N,) bits that differ, the least over the four ways to hold a picture."""
-  if not len(others):
-    return np.zeros(0, np.int64)
-  versions = _bits([phash]) ^ _flips()
-  apart = np.bitwise_count(versions[:, None] ^ others[None])
-  return apart.sum(axis=2, dtype=np.int64).min(axis=0)
