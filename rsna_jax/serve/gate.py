@@ -13,7 +13,7 @@ import numpy as np
 from rsna_jax.data import breast, morphology, resize
 
 SIDE = 128  # pixels of the longer side that are looked at
-_TINTED = 0.02  # of white: mean distance of the channels from their mean
+_TINTED = 0.08  # of the mean grey: mean distance of the channels from it
 # A picture in colour has to look more like a mammogram than one in grey.
 _COLOUR_COST = 1.0
 _UNEVEN = 0.12  # of white: mean distance of the air's colours from their median
@@ -166,7 +166,8 @@ def is_tinted(colour: np.ndarray) -> bool:
     colour: (rows, cols, 3) uint8.
   """
   values = colour.astype(np.float32) / 255
-  return bool(np.abs(values - values.mean(2, keepdims=True)).mean() > _TINTED)
+  distance = np.abs(values - values.mean(2, keepdims=True)).mean()
+  return bool(distance > _TINTED * max(values.mean(), 0.02))
 
 
 def _unevenness(colour: np.ndarray, mask: np.ndarray) -> float:

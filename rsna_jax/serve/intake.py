@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from rsna_jax.data import sandbox
-from rsna_jax.serve import problems, settings, sniff
+from rsna_jax.serve import near, problems, settings, sniff, submissions
 
 _WORKER = 'rsna_jax.serve.intake_worker:read'
 # To load a compiler takes longer than a child has for a file.
@@ -41,7 +41,7 @@ class Upload:
     warnings: a sentence each.
     burned_in: whether the file says that text is burned into the picture.
     gate: how much it looks like a mammogram, from 0 to 1.
-    kept: `submissions.Kept`, where it was asked for, else None.
+    kept: what a submission keeps, where it was asked for.
   """
 
   name: str
@@ -55,7 +55,7 @@ class Upload:
   warnings: list[str]
   burned_in: bool
   gate: float
-  kept: Any
+  kept: submissions.Kept | None
 
 
 class Intake:
@@ -130,8 +130,6 @@ class Intake:
     if warning:
       found['warnings'].insert(0, warning)
     if kept := found.pop('kept'):
-      from rsna_jax.serve import near, submissions
-
       prints = near.Fingerprints(**kept.pop('fingerprints'))
       kept = submissions.Kept(fingerprints=prints, **kept)
     return Upload(
@@ -153,6 +151,10 @@ class Intake:
           'E_LIMITS',
           f'To read the file {_LIMITS[error.about]}: it is damaged or no '
           'mammogram; export it again.',
+        ) from error
+      if error.about == 'killed':
+        raise problems.Problem(
+          'E_BUSY', 'The file could not be read to its end: send it again.', 1
         ) from error
       raise problems.Problem(
         'E_DAMAGED', 'The file cannot be read, it is damaged: export it again.'
