@@ -183,7 +183,7 @@ def _sentence(text: str) -> str:
 
 def _kept(found: mammogram.Mammogram, spec: preprocess.Spec) -> dict[str, Any]:
   """The picture without labels and without all that is outside the breast."""
-  from rsna_jax.serve import near
+  from rsna_jax.serve import fingerprint
 
   values = grey.presentation(found, spec.window)
   labels = deidentify.labels(values)
@@ -196,7 +196,7 @@ def _kept(found: mammogram.Mammogram, spec: preprocess.Spec) -> dict[str, Any]:
     'png': preprocess.encode_png(pixels),
     'rows': pixels.shape[0],
     'columns': pixels.shape[1],
-    'fingerprints': dataclasses.asdict(near.fingerprints(pixels)),
+    'fingerprints': dataclasses.asdict(fingerprint.fingerprints(pixels)),
   }
 
 
