@@ -177,8 +177,11 @@ def levels(metrics: Mapping) -> list[str]:
 
 
 def classes(found: Mapping | None) -> dict | None:
-  """The figures of classes, and the shaded confusion matrix."""
-  if not found:
+  """The figures of classes, and the shaded confusion matrix.
+
+  None where no image has a known class.
+  """
+  if not found or not found['n']:
     return None
   confusion = np.asarray(found['confusion'])
   share = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -198,8 +201,7 @@ def classes(found: Mapping | None) -> dict | None:
         'value': number(confusion.sum(axis=1).max() / confusion.sum(), 3),
         'range': '',
       }
-    ]
-    * bool(confusion.sum()),
+    ],
     'names': found['names'],
     # Density1Malignant may break before the second capital letter.
     'heads': [re.findall('[^A-Z]+|[A-Z][^A-Z]*', x) for x in found['names']],

@@ -214,6 +214,15 @@ def test_density_shows_its_confusion_matrix_and_kappas(tmp_path, target):
   assert f'commonest class {commonest:.3f}' in page.words
 
 
+def test_classes_that_no_image_is_known_to_have_are_left_out(tmp_path):
+  made = example.evaluation('density_cancer')
+  classes = made['metrics']['classes'] | {'n': 0}
+  metrics = made['metrics'] | {'classes': classes}
+  page = Page(write(tmp_path, **made | {'metrics': metrics}))
+  assert 'classes' not in ids(page)
+  assert 'Macro F1' not in page.words
+
+
 @pytest.mark.parametrize('value', [-1, 0, 1])
 def test_a_set_with_no_or_one_class_still_gives_a_page(tmp_path, value):
   table = example.columns(40)
