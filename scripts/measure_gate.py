@@ -27,8 +27,10 @@ PER_KIND = 30
 PICTURE_PX = 1600
 
 
-def files(folders: list[str], every: int) -> Iterator[tuple[str, bytes]]:
-  """(folder, content) of the files of mammograms."""
+def files(
+  folders: list[str], every: int
+) -> Iterator[tuple[str, bytes, pathlib.Path]]:
+  """Folder, content and path of the files."""
   for folder in folders:
     paths = sorted(
       path
@@ -36,19 +38,20 @@ def files(folders: list[str], every: int) -> Iterator[tuple[str, bytes]]:
       if path.suffix.lower() in SUFFIXES
     )
     for path in paths[::every]:
-      yield '/'.join(pathlib.Path(folder).parts[-2:]), path.read_bytes()
+      yield '/'.join(pathlib.Path(folder).parts[-2:]), path.read_bytes(), path
 
 
-def others(more: str | None) -> Iterator[tuple[str, bytes]]:
-  """(kind, content) of pictures that are no mammograms."""
+def others(more: str | None) -> Iterator[tuple[str, bytes, pathlib.Path]]:
+  """Kind, content and name of pictures that are no mammograms."""
   for kind in gate_pictures.KINDS:
-    for picture in gate_pictures.pictures(kind, PER_KIND):
+    pictures = gate_pictures.pictures(kind, PER_KIND)
+    for number, picture in enumerate(pictures):
       out = io.BytesIO()
       picture.save(out, 'PNG')
-      yield kind, out.getvalue()
+      yield kind, out.getvalue(), pathlib.Path(str(number))
   if more:
-    for _, data in files([more], 1):
-      yield 'photographs of --more', data
+    for _, data, path in files([more], 1):
+      yield 'pictures of --more', data, path
 
 
 def seen(data: bytes) -> tuple[float, dict[str, float] | None]:
@@ -86,8 +89,11 @@ def fit(rows: list[dict[str, float]], labels: np.ndarray) -> dict:
   )
   model.fit((table - usual) / scale, labels)
   weights = model.coef_[0] / scale
+  # Even odds stand halfway between the least mammogram and the likeliest other.
+  odds = model.decision_function((table - usual) / scale)
+  middle = (odds[labels].min() + odds[~labels].max()) / 2
   return {
-    'usual': round(float(model.intercept_[0]), 3),
+    'usual': round(float(model.intercept_[0] - middle), 3),
     'weights': {
       name: [float(f'{mean:.4g}'), float(f'{weight:.4g}')]
       for name, mean, weight in zip(gate.WEIGHTS, usual, weights, strict=True)
@@ -117,13 +123,13 @@ def main() -> int:
     (files(options.mammograms, options.every), True),
     (others(options.more), False),
   ):
-    for kind, data in given:
-      kinds.setdefault((kind, is_mammogram), []).append(seen(data))
+    for kind, data, path in given:
+      kinds.setdefault((kind, is_mammogram), []).append((*seen(data), path))
   if options.fit:
     even = [
       (features, is_mammogram)
       for (_, is_mammogram), those in kinds.items()
-      for _, features in those[::2]
+      for _, features, _ in those[::2]
       if features is not None
     ]
     found = fit([row for row, _ in even], np.array([one for _, one in even]))
@@ -132,8 +138,13 @@ def main() -> int:
   for (kind, is_mammogram), those in kinds.items():
     scores = [
       colours + (gate.weighed(features)[0] if features else 0)
-      for colours, features in those
+      for colours, features, _ in those
     ]
+    for number, (score, (*_, path)) in enumerate(
+      zip(scores, those, strict=True)
+    ):
+      if (score < limit) == is_mammogram:
+        print(f'  wrong: {kind} {number}: {path.name} {score:.1f}')
     for part, half in (('even', scores[::2]), ('odd', scores[1::2])):
       if not half:
         continue

@@ -39,20 +39,20 @@ class _Weight:
 
 
 WEIGHTS = {
-  'air': _Weight(0.2983, 8.426, _AIR),
-  'air_rough': _Weight(-5.278, -1.377, _AIR),
-  'air_level': _Weight(0.0006337, -17.06, _AIR),
-  'chest': _Weight(0.9972, 10.55, _BODY),
-  'filled': _Weight(0.9982, 17.77, _BODY),
-  'far': _Weight(0.002167, -10.48, _BODY),
-  'jumps': _Weight(-4.793, -1.103, _OUTLINE),
-  'kinks': _Weight(-5.08, -2.998, _OUTLINE),
-  'bulge': _Weight(0.2459, 39.69, _OUTLINE),
-  'rim': _Weight(0.4314, -6.045, _GREYS),
-  'inside_rough': _Weight(-2.87, 2.421, _GREYS),
-  'inside_std': _Weight(0.1926, -17.85, _GREYS),
+  'air': _Weight(0.2981, 1.891, _AIR),
+  'air_rough': _Weight(-5.247, -1.47, _AIR),
+  'air_level': _Weight(0.0005553, -34.85, _AIR),
+  'chest': _Weight(0.9972, 16.9, _BODY),
+  'filled': _Weight(0.9981, 31.02, _BODY),
+  'far': _Weight(0.001637, -12.5, _BODY),
+  'jumps': _Weight(-4.79, -1.898, _OUTLINE),
+  'kinks': _Weight(-5.085, -3.763, _OUTLINE),
+  'bulge': _Weight(0.2465, 51.88, _OUTLINE),
+  'rim': _Weight(0.4192, -6.117, _GREYS),
+  'inside_rough': _Weight(-2.862, 3.877, _GREYS),
+  'inside_std': _Weight(0.1958, -22.19, _GREYS),
 }
-USUAL = 7.845  # log odds of a mammogram all of whose features are usual
+USUAL = 9.779  # log odds of a mammogram all of whose features are usual
 
 
 @dataclasses.dataclass(frozen=True)
