@@ -229,10 +229,10 @@ def explain(options) -> None:
 
 
 def weights(options) -> None:
-  from rsna_jax import weights
+  from rsna_jax import weights, weights_folder
 
   found = weights.convert(options.source, options.model, options.out)
-  print(weights.text(found))
+  print(weights_folder.text(found))
   print(f'written to {options.out}: start with --config.model.init_from')
 
 

@@ -85,6 +85,7 @@ def default() -> ml_collections.ConfigDict:
   # network's own.
   c.model.epsilon = 0.0  # of normalisation
   c.model.pool_padding = 'auto'  # of strided pools: auto | same | one
+  c.model.input_scale = 0.0  # the input is the image in [0, 1] times it, less 1
 
   c.train = ml_collections.ConfigDict()
   c.train.steps = 10_000
@@ -269,6 +270,7 @@ def validate(c: ml_collections.ConfigDict) -> None:
     'augment.brightness',
     'augment.contrast',
     'model.epsilon',
+    'model.input_scale',
     'optim.warmup_steps',
     'optim.weight_decay',
     'optim.clip_norm',

@@ -10,14 +10,15 @@ import jax
 import ml_collections
 import numpy as np
 
-from rsna_jax import checkpoint, errors, evaluate, steps, weights
+from rsna_jax import checkpoint, errors, evaluate, steps, weights_folder
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 
 _LAST_LAYER = 'head/logits/'
 
 
-_FIELDS = ('epsilon', 'pool_padding')  # of config.model, that go with weights
+# Of config.model, that go with weights.
+_FIELDS = ('epsilon', 'pool_padding', 'input_scale')
 
 
 def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
@@ -38,8 +39,8 @@ def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
     return
   if checkpoint.finished_steps(workdir):
     given = run_lib.load(workdir).config.model
-  elif weights.is_folder(where):
-    given = weights.fields(where, c.model.name)
+  elif weights_folder.is_folder(where):
+    given = weights_folder.fields(where, c.model.name)
   else:
     given = run_lib.load(where).config.model
     if given.name != c.model.name:
@@ -71,7 +72,7 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
       on the same data divided otherwise, and so on what is held out here.
   """
   workdir = run.config.model.init_from
-  if weights.is_folder(workdir):
+  if weights_folder.is_folder(workdir):
     return _published(state, workdir)
   other = run_lib.load(workdir)
   if run.fingerprint in (other.fingerprint, *other.extra_fingerprints):
@@ -110,10 +111,10 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
 
 def _published(state: steps.TrainState, folder: str) -> steps.TrainState:
   """A first state with all that `rsna-jax weights` wrote."""
-  found = weights.load(folder)
+  found = weights_folder.load(folder)
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  merged = weights.merge(variables, found, folder)
-  print(f'starting from {weights.text(found)}')
+  merged = weights_folder.merge(variables, found, folder)
+  print(f'starting from {weights_folder.text(found)}')
   return _replaced(state, merged['params'], merged['batch_stats'])
 
 

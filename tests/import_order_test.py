@@ -53,6 +53,7 @@ LAYERS = (
     'models',
     'models.*',
     'weights',
+    'weights_folder',
     'data.augment',
   ),
   (

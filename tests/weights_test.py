@@ -22,6 +22,7 @@ from rsna_jax import (
   train,
   transfer,
   weights,
+  weights_folder,
 )
 from rsna_jax.data import metadata
 
@@ -66,21 +67,36 @@ def test_each_array_goes_to_its_own_place_with_its_own_axes(tmp_path):
 def test_the_folder_comes_back_as_it_was_and_a_changed_one_is_refused(tmp_path):
   out = tmp_path / 'w'
   found = ported(tmp_path, out=out)
-  assert weights.is_folder(out) and not weights.is_folder(tmp_path)
-  again = weights.load(out)
+  assert weights_folder.is_folder(out) and not weights_folder.is_folder(
+    tmp_path
+  )
+  again = weights_folder.load(out)
   assert again.fields == found.fields and again.source == found.source
   for key, x in found.arrays.items():
     np.testing.assert_array_equal(again.arrays[key], x)
   about = json.loads((out / 'weights.json').read_text())
   assert about['source']['name'] == 'x.h5' and about['model'] == 'xception'
+  for change in (
+    {'fields': {'epsilon': 'x'}},
+    {'fields': {'dropout': 0.5}},
+    {'fields': {'pool_padding': 'two'}},
+    {'fields': 3},
+    {'model': 'resnet'},
+    {'source': {}},
+    {'more': 1},
+  ):
+    (out / 'weights.json').write_text(json.dumps(about | change))
+    with pytest.raises(errors.DataError, match='is damaged'):
+      weights_folder.load(out)
+  (out / 'weights.json').write_text(json.dumps(about))
   data = bytearray((out / 'weights.safetensors').read_bytes())
   data[-1] ^= 1
   (out / 'weights.safetensors').write_bytes(data)
   with pytest.raises(errors.DataError, match='not what was written'):
-    weights.load(out)
+    weights_folder.load(out)
   (out / 'weights.json').write_text('{}')
   with pytest.raises(errors.DataError, match='is damaged'):
-    weights.load(out)
+    weights_folder.load(out)
 
 
 def misshapen(arrays):

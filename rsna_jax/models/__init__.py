@@ -8,12 +8,22 @@ import jax.numpy as jnp
 import ml_collections
 
 from rsna_jax import errors, schema
-from rsna_jax.models import cnn, density_cnn, heads, meta, xception
+from rsna_jax.models import (
+  cnn,
+  convnext,
+  density_cnn,
+  efficientnetv2,
+  heads,
+  meta,
+  xception,
+)
 
 MODELS = types.MappingProxyType(
   {
     'cnn': cnn.CNN,
+    'convnext_small': convnext.ConvNeXtSmall,
     'density_cnn': density_cnn.DensityCNN,
+    'efficientnetv2_s': efficientnetv2.EfficientNetV2S,
     'meta': meta.Meta,
     'xception': xception.Xception,
   }
@@ -33,13 +43,19 @@ def create(
       under plain jit and for a single device.
 
   Raises:
-    errors.ConfigError: `model.name` is not in `MODELS`, or the network lacks a
-      field that is set.
+    errors.ConfigError: `model.name` is not in `MODELS`, the network lacks a
+      field that is set, or images are too small for it.
   """
   name = config.model.name
   if name not in MODELS:
     raise errors.ConfigError(
       f'model.name={name!r}: choose {", ".join(sorted(MODELS))}'
+    )
+  smallest = MODELS[name].SMALLEST
+  if min(config.data.size) < smallest:
+    raise errors.ConfigError(
+      f'data.size={tuple(config.data.size)}: {name} needs at least {smallest} '
+      'of height and width'
     )
   target = config.data.target
   return MODELS[name](
@@ -61,8 +77,9 @@ def _fields(config: ml_collections.ConfigDict) -> dict:
     errors.ConfigError: the network has no such field.
   """
   given = {}
-  if config.model.epsilon:
-    given['epsilon'] = config.model.epsilon
+  for field in ('epsilon', 'input_scale'):
+    if config.model[field]:
+      given[field] = config.model[field]
   if config.model.pool_padding != 'auto':
     given['pool_padding'] = _PADDINGS[config.model.pool_padding]
   known = MODELS[config.model.name].__dataclass_fields__

@@ -3,7 +3,7 @@
 Also the base class of the networks, which fixes how they are called.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -136,7 +136,10 @@ class Classifier(nn.Module):
     dropout: rate, before the last Dense layer.
     dtype: of the computation; parameters and logits are float32.
     axis_name: of the devices that share a batch; None under plain jit.
+    SMALLEST: height or width of an image of which a feature map is left.
   """
+
+  SMALLEST: ClassVar[int] = 16
 
   targets: tuple[tuple[str, int], ...] = (('cancer', 1),)
   width: float = 1.0

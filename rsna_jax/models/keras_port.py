@@ -35,13 +35,26 @@ class Layer:
     name: in Keras; '' where it is numbered.
     created: its place among the layers of its kind as they were made; None:
       as stored.
-    weights: (role, where it goes) in stored order; None: left.
+    weights: (role, where it goes) in stored order; None: left. A role may be
+      '' where it is not checked.
+    parts: of a Sequential, (kind, number of weights) of its layers.
   """
 
   kind: str
   name: str
   weights: Sequence[tuple[str, port.Entry | None]]
   created: int | None = None
+  parts: Sequence[tuple[str, int]] = ()
+
+  def paths(self, path: str) -> list[str]:
+    """Of its weights in a Keras 3 file that has it at `path`."""
+    if not self.parts:
+      return [f'{path}/vars/{i}' for i in range(len(self.weights))]
+    return [
+      f'{path}/layers/{kind}/vars/{i}'
+      for kind, count in self.parts
+      for i in range(count)
+    ]
 
 
 def conv(name: str, target: str, bias: bool = False, stem: bool = False):
@@ -108,10 +121,11 @@ def plan(
         f'{len(layer.weights)}'
       )
     for key, (role, entry) in zip(keys, layer.weights, strict=False):
-      if stored.form == 'layers' and _role(key, name) != role:
+      told = stored.form == 'layers' and role
+      if told and _role(key, name) != role:
         problems.append(f'{key} stands where {role} is wanted')
       if entry is None:
-        left[key] = 'the classes of its last layer are not ours'
+        left[key] = port.CLASSES
       else:
         entries[key] = entry
   if problems:
@@ -155,7 +169,7 @@ def _by_path(
   for layer in layers:
     number = numbers[layer.kind] = numbers.get(layer.kind, -1) + 1
     path = f'layers/{layer.kind}' + f'_{number}' * (number > 0)
-    keys = [f'{path}/vars/{i}' for i in range(len(layer.weights))]
+    keys = layer.paths(path)
     if layer is layers[-1] and not any(key in stored.arrays for key in keys):
       continue
     placed.append((layer, stored.names.get(path, ''), keys))

@@ -144,18 +144,49 @@ class Conv3x3(nn.Module):
 
 
 class Pointwise(nn.Module):
-  """1x1 convolution without bias; a stride drops rows and columns first."""
+  """1x1 convolution; a stride drops rows and columns first."""
 
   features: int
   stride: int = 1
   dtype: Any = jnp.float32
+  use_bias: bool = False
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (1, 1, x.shape[-1], self.features)
     kernel = self.param('kernel', kernel_init, shape)
     x = x[:, :: self.stride, :: self.stride]
-    return pointwise(x.astype(self.dtype), kernel.astype(self.dtype))
+    x = pointwise(x.astype(self.dtype), kernel.astype(self.dtype))
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (self.features,))
+      x = x + bias.astype(self.dtype)
+    return x
+
+
+class Patches(nn.Module):
+  """Convolution of patches that do not overlap, as one matrix product.
+
+  Rows and columns that fill no patch are dropped, as with padding VALID.
+  """
+
+  features: int
+  size: int
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """(B, H, W, C) -> (B, H // size, W // size, features)."""
+    size, channels = self.size, x.shape[-1]
+    shape = (size, size, channels, self.features)
+    kernel = self.param('kernel', kernel_init, shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    height, width = (n // size for n in x.shape[1:3])
+    x = x[:, : height * size, : width * size].astype(self.dtype)
+    x = x.reshape(x.shape[0], height, size, width, size, channels)
+    x = x.transpose(0, 1, 3, 2, 4, 5).reshape(-1, size * size * channels)
+    flat = x @ kernel.reshape(-1, self.features).astype(self.dtype)
+    flat = flat.reshape(-1, height, width, self.features)
+    return flat + bias.astype(self.dtype)
 
 
 class Depthwise3x3(nn.Module):
@@ -168,6 +199,41 @@ class Depthwise3x3(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     kernel = self.param('kernel', kernel_init, (3, 3, 1, x.shape[-1]))
     return depthwise.depthwise3x3(x.astype(self.dtype), kernel, form=self.form)
+
+
+class Depthwise(nn.Module):
+  """`depthwise.depthwise` with its kernel, and a bias if asked."""
+
+  size: int = 3
+  stride: int = 1
+  use_bias: bool = False
+  dtype: Any = jnp.float32
+  form: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+    shape = (self.size, self.size, 1, channels)
+    kernel = self.param('kernel', kernel_init, shape)
+    x = depthwise.depthwise(
+      x.astype(self.dtype), kernel, stride=self.stride, form=self.form
+    )
+    if self.use_bias:
+      bias = self.param('bias', nn.initializers.zeros, (channels,))
+      x = x + bias.astype(self.dtype)
+    return x
+
+
+class LayerNorm(nn.Module):
+  """Normalisation over the channels, in float32."""
+
+  epsilon: float = 1e-6
+  dtype: Any = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    norm = nn.LayerNorm(self.epsilon, dtype=jnp.float32, name='norm')
+    return norm(x).astype(self.dtype)
 
 
 class BatchNorm(nn.Module):

@@ -13,6 +13,7 @@ import numpy as np
 
 from rsna_jax import errors
 
+CLASSES = 'the classes of its last layer are not ours'
 _SHOWN = 8  # problems that a message names
 
 
@@ -100,12 +101,16 @@ class Plan:
     left: why a source key is not loaded.
     fields: of the network, that these weights were trained with.
     problems: found while the plan was made.
+    added: to a target, from the arrays of the file.
   """
 
   entries: Mapping[str, Entry]
   left: Mapping[str, str]
   fields: Mapping[str, Any]
   problems: Sequence[str] = ()
+  added: Mapping[str, Callable[[Mapping[str, np.ndarray]], np.ndarray]] = (
+    dataclasses.field(default_factory=dict)
+  )
 
 
 def fill(
@@ -152,6 +157,8 @@ def fill(
     problems += [f'nothing fills {t}' for t in shapes if not planned[t]]
   if problems:
     raise PortError(where, problems)
+  for target, more in plan.added.items():
+    found[target] = (found[target] + more(arrays)).astype(np.float32)
   return found
 
 

@@ -6,7 +6,7 @@ PyTorch's epsilon and pads its pools on both sides.
 
 from collections.abc import Iterator
 
-from rsna_jax.models import keras_port, port, xception
+from rsna_jax.models import keras_port, port, torch_port, xception
 
 _POOLED = (2, 3, 4)  # blocks with a shortcut, beside the last but one
 
@@ -75,32 +75,18 @@ def _layers(middle: int) -> Iterator[keras_port.Layer]:
 
 
 def _timm(stored: port.Stored, middle: int) -> port.Plan:
-  entries, left = {}, {}
+  before = torch_port.prefix(stored.arrays, ('bn1.weight',), 'xception')
+  t = torch_port.Table(stored, before)
 
-  def norm(source, target):
-    for theirs, room, ours in (
-      ('weight', 'params', 'scale'),
-      ('bias', 'params', 'bias'),
-      ('running_mean', 'batch_stats', 'mean'),
-      ('running_var', 'batch_stats', 'var'),
-    ):
-      entries[f'{source}.{theirs}'] = port.Entry(f'{room}/{target}/norm/{ours}')
-    left[f'{source}.num_batches_tracked'] = 'a count of batches'
+  def separable(source, norm, name):
+    t.conv(f'{source}.conv1', f'trunk/{name}_depthwise')
+    t.conv(f'{source}.pointwise', f'trunk/{name}_pointwise')
+    t.batch_norm(norm, f'trunk/{name}_bn')
 
-  def conv(source, target, transform=port.torch_conv):
-    entries[f'{source}.weight'] = port.Entry(
-      f'params/{target}/kernel', transform
-    )
-
-  def separable(source, norm_source, name):
-    conv(f'{source}.conv1', f'trunk/{name}_depthwise')
-    conv(f'{source}.pointwise', f'trunk/{name}_pointwise')
-    norm(norm_source, f'trunk/{name}_bn')
-
-  conv('conv1', 'trunk/block1_conv1', port.torch_grey)
-  conv('conv2', 'trunk/block1_conv2')
+  t.conv('conv1', 'trunk/block1_conv1', port.torch_grey)
+  t.conv('conv2', 'trunk/block1_conv2')
   for i in (1, 2):
-    norm(f'bn{i}', f'trunk/block1_conv{i}_bn')
+    t.batch_norm(f'bn{i}', f'trunk/block1_conv{i}_bn')
   for block, count, shortcut in _blocks(middle):
     if block == 6 + middle:
       for i in (1, 2):
@@ -114,12 +100,7 @@ def _timm(stored: port.Stored, middle: int) -> port.Plan:
       name = f'block{block}_sepconv{i + 1}'
       separable(f'{theirs}.rep.{at}', f'{theirs}.rep.{at + 1}', name)
     if shortcut:
-      conv(f'{theirs}.skip', f'trunk/block{block}_shortcut')
-      norm(f'{theirs}.skipbn', f'trunk/block{block}_shortcut_bn')
-  for key in ('fc.weight', 'fc.bias'):
-    left[key] = 'the classes of its last layer are not ours'
-  return port.Plan(
-    entries=entries,
-    left=left,
-    fields={'epsilon': 1e-5, 'pool_padding': 'one'},
-  )
+      t.conv(f'{theirs}.skip', f'trunk/block{block}_shortcut')
+      t.batch_norm(f'{theirs}.skipbn', f'trunk/block{block}_shortcut_bn')
+  t.classes('fc')
+  return t.plan({'epsilon': 1e-5, 'pool_padding': 'one'})

@@ -73,6 +73,26 @@ def test_an_unknown_form_is_refused():
     depthwise.depthwise3x3(*inputs((3, 3))[:2], form='fft')
 
 
+@pytest.mark.parametrize('size', [(9, 8), (8, 5), (3, 4)])
+@pytest.mark.parametrize(('side', 'stride'), [(7, 1), (3, 2), (5, 2)])
+def test_any_kernel_and_stride_equal_the_operation_of_lax(size, side, stride):
+  rng = np.random.default_rng(0)
+  x = jnp.asarray(rng.normal(size=(2, *size, 3)), jnp.float32)
+  kernel = jnp.asarray(rng.normal(size=(side, side, 1, 3)), jnp.float32)
+
+  def total(x, kernel, form):
+    y = depthwise.depthwise(x, kernel, stride=stride, form=form)
+    return jnp.sum(y * jnp.cos(jnp.arange(y.size).reshape(y.shape))), y
+
+  results = [
+    jax.grad(total, (0, 1), has_aux=True)(x, kernel, form)
+    for form in (None, 'lax')
+  ]
+  for found, expected in zip(*map(jax.tree.leaves, results), strict=True):
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-4)
+
+
 def test_the_fast_form_is_chosen_on_cpus():
   x, kernel, _ = inputs((3, 3))
   text = str(jax.make_jaxpr(depthwise.depthwise3x3)(x, kernel))

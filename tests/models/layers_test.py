@@ -62,6 +62,20 @@ def test_pointwise_equals_a_1x1_convolution(stride):
   )
 
 
+@pytest.mark.parametrize('size', [(8, 12), (9, 11), (4, 7)])
+def test_patches_equal_a_strided_convolution(size):
+  x = normal(2, *size, 3)
+  layer = layers.Patches(5, 4)
+  variables = layer.init(jax.random.key(0), x)
+  bias = normal(5, seed=2)
+  variables = {'params': {**variables['params'], 'bias': bias}}
+  kernel = variables['params']['kernel']
+  assert kernel.shape == (4, 4, 3, 5)
+  np.testing.assert_allclose(
+    layer.apply(variables, x), conv(x, kernel, 4, 'VALID') + bias, atol=1e-5
+  )
+
+
 @pytest.mark.parametrize('size', [(8, 7), (7, 8)])
 @pytest.mark.parametrize(
   ('window', 'stride', 'padding'),

@@ -1,28 +1,17 @@
 """Ported weights compute what Keras and timm compute with them."""
 
 import functools
-import hashlib
 import itertools
-import json
-import pathlib
 
-import jax
-import jax.numpy as jnp
 import keras1
 import numpy as np
+import ported
 import published
 import pytest
 
-from rsna_jax import config, models, weights
+from rsna_jax import weights
 from rsna_jax.models import layers, port
 from rsna_jax.weight_files import safetensors
-
-SIZES = [(96, 80), (101, 77)]
-_GOLDENS = pathlib.Path(__file__).parent / 'timm_goldens.json'
-# Compiled in a third of the time, for code that runs once.
-quick_jit = functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
-)
 
 
 @pytest.fixture(scope='module')
@@ -33,21 +22,7 @@ def keras_model():
   model = keras.applications.Xception(
     include_top=False, weights=None, input_shape=(None, None, 3)
   )
-  for layer in model.layers:
-    values = []
-    for variable in layer.weights:
-      shape, name = tuple(variable.shape), variable.path
-      order = (3, 2, 0, 1) if len(shape) == 4 else (0,)
-      if 'depthwise' in name:
-        order = (2, 3, 0, 1)
-      kind = {'gamma': 'weight', 'moving_variance': 'running_var'}.get(
-        variable.name, 'bias'
-      )
-      x = published.random_array(
-        f'{name}.{kind}', tuple(shape[i] for i in order)
-      )
-      values.append(np.transpose(x, np.argsort(order)))
-    layer.set_weights(values)
+  ported.randomise(model)
   return model
 
 
@@ -59,29 +34,10 @@ def legacy(keras_model, tmp_path_factory):
   return weights.convert(folder / 'x.h5', 'xception', folder / 'out')
 
 
-def tree(found):
-  """Arrays by path as nested variables."""
-  nested = {}
-  for name, x in found.arrays.items():
-    *rooms, last = name.split('/')
-    at = nested
-    for room in rooms:
-      at = at.setdefault(room, {})
-    at[last] = x
-  return nested
-
-
-def network(found):
-  c = config.default()
-  c.model.name = found.model
-  c.model.update(found.fields)
-  return models.create(c)
-
-
 def block_outputs(network, variables, image):
   """What each batch normalisation gives, by name, and the feature map."""
 
-  @quick_jit
+  @ported.quick_jit
   def run(variables, image):
     features, seen = network.apply(
       variables,
@@ -98,7 +54,7 @@ def block_outputs(network, variables, image):
   return {**found, 'features': features}
 
 
-@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('size', ported.SIZES)
 def test_every_block_equals_keras(keras_model, legacy, size):
   keras = pytest.importorskip('keras')
   shortcuts = iter((2, 3, 4, 13))
@@ -114,7 +70,7 @@ def test_every_block_equals_keras(keras_model, legacy, size):
   colour = np.repeat(image, 3, axis=-1)
   scaled = keras.applications.xception.preprocess_input(colour * 255)
   expected = keras.Model(keras_model.input, outputs)(scaled, training=False)
-  found = block_outputs(network(legacy), tree(legacy), image)
+  found = block_outputs(ported.network(legacy), ported.variables(legacy), image)
   assert found.keys() == expected.keys() and len(found) == 41
   worst = {}
   for name in expected:
@@ -147,31 +103,13 @@ def test_all_forms_of_a_keras_file_give_the_same(keras_model, legacy, tmp_path):
 
 
 def test_features_equal_those_of_timm(tmp_path):
-  golden = json.loads(_GOLDENS.read_text())['legacy_xception']
-  shapes = timm_shapes()
-  text = published.names_text(shapes)
-  assert hashlib.sha256(text.encode()).hexdigest() == golden['names_sha256']
   path = tmp_path / 'x.safetensors'
-  arrays = {key: published.random_array(key, s) for key, s in shapes.items()}
+  arrays = ported.timm_arrays('legacy_xception', timm_shapes())
   del arrays['bn1.num_batches_tracked']  # older files have none
   safetensors.write(path, arrays)
   found = weights.convert(path, 'xception')
   assert found.fields == {'epsilon': 1e-5, 'pool_padding': 'one'}
-  net, variables = network(found), tree(found)
-  for size in SIZES:
-    features = quick_jit(lambda v, x: net.apply(v, x, method=net.features))(
-      variables, published.image(size)
-    )
-    name = f'{size[0]}x{size[1]}'
-    for what, x in (
-      ('features', features),
-      ('pooled', jnp.mean(features, axis=(1, 2))),
-    ):
-      expected = np.asarray(golden[f'{what} {name}'])
-      seen = published.sampled(x)
-      difference = np.abs(seen - expected).max() / expected[-1]
-      print(f'{what} {name}: relative difference {difference:.2g}')
-      assert difference < 1e-5
+  ported.compare_with_timm('legacy_xception', found)
 
 
 def timm_shapes():
