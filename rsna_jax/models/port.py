@@ -131,6 +131,10 @@ def fill(
     PortError: an array is missing, additional, misshapen, not of finite
       floats, or a target is filled twice or not at all.
   """
+  there = sum(key in arrays for key in plan.entries)
+  if 2 * there < len(plan.entries):
+    text = f'{there} of the {len(plan.entries)} arrays of the network are in it'
+    raise PortError(where, [f'{text}: it is of another; choose its --model'])
   problems = list(plan.problems)
   found = {}
   for key, entry in plan.entries.items():
