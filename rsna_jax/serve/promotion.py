@@ -90,8 +90,10 @@ def decide(
   """Judges a new model against the one that serves.
 
   Args:
-    original: reading -> cases of the original validation set; every reading
-      that the models give is held to the margin.
+    original: reading -> cases of the original validation set. The first of
+      `READINGS` that is there is held to the margin by its interval; a further
+      one has fewer cases, and may not be worse by more than the margin as it
+      is measured, nor worse beyond noise.
     submissions: reading -> cases of the submissions' validation side. The
       first of `READINGS` that is there has to be better, and none may be worse
       beyond noise.
@@ -144,8 +146,8 @@ def too_few(
   )
 
 
-def _leading(cases: Mapping[str, Cases]) -> str | None:
-  return next((name for name in READINGS if name in cases), None)
+def _leading(readings: Mapping) -> str | None:
+  return next((name for name in READINGS if name in readings), None)
 
 
 def _too_few(submissions: Mapping[str, Cases], rule: Rule) -> str | None:
@@ -190,17 +192,25 @@ def _contradicts(
 def _worse_on_original(scores: Mapping, rule: Rule) -> str | None:
   if not scores:
     return 'the original validation set has no labels to judge by'
+  leading = _leading(scores)
+  gap = scores[leading]['figures']['roc_auc']['difference']
+  if gap['low'] is None:
+    return (
+      f'the original validation set cannot tell, {_ranked(leading)} is not '
+      'defined on it'
+    )
+  if gap['low'] <= -rule.margin:
+    return (
+      f'on the original validation set {_said(scores, leading)}, so it may be '
+      f'worse by more than the margin of {rule.margin:g}'
+    )
   for name in scores:
     gap = scores[name]['figures']['roc_auc']['difference']
     if gap['low'] is None:
+      continue
+    if gap['high'] < 0 or gap['value'] <= -rule.margin:
       return (
-        f'the original validation set cannot tell, {_ranked(name)} is not '
-        'defined on it'
-      )
-    if gap['low'] <= -rule.margin:
-      return (
-        f'on the original validation set {_said(scores, name)}, so it may be '
-        f'worse by more than the margin of {rule.margin:g}'
+        f'on the original validation set it is worse: {_said(scores, name)}'
       )
   return None
 

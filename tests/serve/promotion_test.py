@@ -147,6 +147,14 @@ def test_density_is_held_to_the_margin_as_well_and_does_not_decide_the_gain():
     {'cancer': good, 'dense': bad}, {'cancer': gain, 'dense': good}, rule=_RULE
   )
   assert not found.promote and 'dense breasts' in found.reason
+  # Few cases of it are not held against the model, unless it looks worse.
+  few = _cases(10, 1.0, 1.5, 16)
+  promoted = decide(
+    {'cancer': good, 'dense': few}, {'cancer': gain, 'dense': good}, rule=_RULE
+  )
+  figure = promoted.scores['original']['dense']['figures']['roc_auc']
+  assert figure['difference']['low'] < -0.02 < figure['difference']['value']
+  assert promoted.promote
   found = decide(
     {'cancer': good, 'dense': good}, {'cancer': gain, 'dense': loss}, rule=_RULE
   )

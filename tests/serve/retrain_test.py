@@ -3,6 +3,7 @@
 import csv
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from rsna_jax.serve import (
   versions,
 )
 
+_TURNS = 'RSNA_JAX_KILL_TURNS'
 _OPTIONS = retrain_options.parse(serve_loop.OPTIONS)
 
 
@@ -164,8 +166,11 @@ def test_going_back_gives_the_first_model_byte_for_byte(loop, base):
 def test_a_model_that_may_be_worse_on_the_original_is_kept_but_does_not_serve(
   base, tmp_path
 ):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
-  options = retrain_options.parse([*serve_loop.OPTIONS, 'margin=0', 'steps=1'])
+  # Taught the opposite, it cannot be better on both sets.
+  store = serve_loop.make_store(
+    tmp_path / 'store', base, 60, flip=range(5_000, 5_060)
+  )
+  options = retrain_options.parse([*serve_loop.OPTIONS, 'margin=0', 'steps=9'])
   result = retrain.run(store.db, options, say=lambda line: None)
   assert not result.outcome.promote
   models = versions.Models(store.db, store.folder)
@@ -395,24 +400,32 @@ def test_an_unfinished_one_can_be_given_up(base, tmp_path, monkeypatch):
   store.db.close()
 
 
+@pytest.mark.parametrize('turn', range(int(os.environ.get(_TURNS, '1'))))
 def test_killed_at_each_stage_the_next_one_finishes_and_the_old_one_serves(
-  base, tmp_path
+  base, tmp_path, turn
 ):
+  """Five kills a turn; the environment may ask for more turns."""
   folder = tmp_path / 'store'
   store = serve_loop.make_store(folder, base, 60)
   models = versions.Models(store.db, folder)
+  chance = np.random.default_rng(turn)
   for stage in ('freezing', 'preparing', 'training', 'judging', 'installing'):
-    _kill_at(_command(folder, base), stage)
+    most_s = 0.05 if stage == 'installing' else 1.0
+    _kill_at(_command(folder, base), stage, turn and chance.uniform(0, most_s))
     serving = models.serving()
-    assert serving.number == 1 and models.check() == []
+    # Two only where the kill came too late for the very last stage.
+    assert serving.number in ((1, 2) if stage == 'installing' else (1,))
+    assert serving.status == 'promoted' and models.check() == []
     assert versions.weights_sha256(serving.folder) == serving.weights_sha256
-  done = subprocess.run(
-    _command(folder, base), capture_output=True, text=True, timeout=300
-  )
-  assert done.returncode == 0, done.stderr
-  assert 'goes on where it was left' in done.stdout
-  assert done.stdout.splitlines()[-1].startswith('model 2: ')
+  if models.serving().number == 1:
+    done = subprocess.run(
+      _command(folder, base), capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'goes on where it was left' in done.stdout
+    assert done.stdout.splitlines()[-1].startswith('model 2: ')
   assert models.get(2).status in ('promoted', 'refused')
+  assert len(models.list()) == 2
   with store.db.reading() as session:
     assert session.scalars(sa.select(tables.Dataset.number)).all() == [1]
     assert audit_log.verify(session) == []
@@ -428,12 +441,12 @@ def _command(folder, base) -> list[str]:
   ]
 
 
-def _kill_at(command, stage: str) -> None:
+def _kill_at(command, stage: str, delay_s: float) -> None:
   process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
   try:
     for line in process.stdout:
       if line.rstrip().endswith(stage):
-        time.sleep(0.05)
+        time.sleep(delay_s)
         return
     pytest.fail(f'it ended before {stage}')
   finally:
