@@ -113,7 +113,7 @@ def _data(data: Mapping) -> str:
   if data['name']:
     said.insert(0, f'`{data["name"]}`, fingerprint `{data["fingerprint"]}`.')
   if data['skipped']:
-    said.append(f'{data["skipped"]:,} files or rows were left out.')
+    said.append(f'Files or rows left out: {data["skipped"]:,}.')
   return '\n\n'.join(said)
 
 

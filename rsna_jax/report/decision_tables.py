@@ -129,7 +129,7 @@ def heterogeneity(metrics: Mapping) -> list[dict]:
       'q': f'{x["q"]:.2f} ({x["freedom"]})',
       'p': '<0.001' if x['p'] < 0.001 else f'{x["p"]:.3f}',
       'i_squared': tables.percent(x['i_squared'], 0),
-      'lowest': x['lowest']['value'],
+      'lowest': tables.group_name(x['column'], x['lowest']['value']),
       'gap': tables.cell(x['lowest'] | {'value': x['lowest'].get('gap')}, 3),
     }
     for x in metrics.get('heterogeneity') or []

@@ -221,6 +221,11 @@ def classes(found: Mapping | None) -> dict | None:
   }
 
 
+def group_name(column: str, value: str) -> str:
+  """A group's value as a reader knows it: '1' of a flag as 'yes'."""
+  return _YES_NO.get(value, value) if column in _FLAGS else value
+
+
 def subgroups(groups: Sequence[Mapping]) -> list[dict]:
   """Rows of the table; the interval's ends in per cent of the small axis."""
   rows, before = [], None
@@ -238,9 +243,7 @@ def subgroups(groups: Sequence[Mapping]) -> list[dict]:
       {
         'column': column,
         'first': column != before,
-        'value': _YES_NO.get(group['value'], group['value'])
-        if group['column'] in _FLAGS
-        else group['value'],
+        'value': group_name(group['column'], group['value']),
         'level': group.get('level', 'breast'),
         'n': group['n'],
         'positives': group['positives'],

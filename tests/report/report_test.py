@@ -9,8 +9,8 @@ import report_example as example
 from report_page import Page
 
 from rsna_jax import aggregate
+from rsna_jax.report import decision_tables, plots, tables
 from rsna_jax.report import html as report
-from rsna_jax.report import plots, tables
 from rsna_jax.scoring import score
 
 ALL = set(report.SECTIONS) - {'classes'}
@@ -73,6 +73,19 @@ def test_subgroups_show_all_columns_too_few_and_warnings(made, tmp_path):
   for x in made['metrics']['heterogeneity']:
     assert f'{x["q"]:.2f} ({x["freedom"]})' in page.words
   some['warning'] = ''
+
+
+def test_the_lowest_group_of_a_flag_is_yes_or_no(made):
+  tested = made['metrics']['heterogeneity'][0]
+  for column, value, expected in (
+    ('invasive', '0', 'no'),
+    ('difficult_negative_case', '1', 'yes'),
+    ('BIRADS', '0', '0'),
+  ):
+    one = tested | {'column': column, 'lowest': tested['lowest']}
+    one['lowest'] = one['lowest'] | {'value': value}
+    (row,) = decision_tables.heterogeneity({'heterogeneity': [one]})
+    assert row['lowest'] == expected
 
 
 def test_the_operating_point_is_shown_here_and_at_screening(made, text):
