@@ -18,20 +18,43 @@ from rsna_jax.serve import accounts, database
 PASSWORD = 'correct horse 7'
 ROLES = ('contributor', 'reviewer', 'administrator')
 START_S = 180
-# Whom the process looks up or calls, a line each; and then the command itself.
-_MAIN = """
+# Loaded by every Python that the command starts, itself included: a line of who
+# it is, and one for each name it looks up or address it calls. A decoder has to
+# do neither that nor anything else beside its pipe.
+_HOOK = """
+import os
 import sys
 
-calls = open(sys.argv.pop(1), 'a', buffering=1)
+_DECODER = any('sandbox_worker' in word for word in sys.orig_argv)
+_WHO = f'{"decoder" if _DECODER else "server"} {os.getpid()}'
+_CALLS = (
+  'socket.getaddrinfo', 'socket.gethostbyname', 'socket.gethostbyaddr',
+  'socket.connect', 'socket.sendto', 'socket.sendmsg',
+)
+_DEEDS = (
+  'socket.__new__', 'subprocess.Popen', 'os.system', 'os.exec', 'os.fork',
+  'os.posix_spawn', 'os.kill', 'os.rename', 'os.remove', 'os.mkdir',
+)
+_calls = os.open(
+  os.environ['RSNA_JAX_TEST_CALLS'], os.O_WRONLY | os.O_APPEND | os.O_CREAT
+)
 
-def heard(event, arguments):
-  if event in ('socket.getaddrinfo', 'socket.gethostbyname', 'socket.connect'):
-    calls.write(f'{event} {arguments!r}\\n')
+# Python keeps what it compiles, and urllib3 looks whether there is IPv6.
+def _importing():
+  frame = sys._getframe(2)
+  while frame and not frame.f_code.co_filename.startswith('<frozen importlib'):
+    frame = frame.f_back
+  return bool(frame)
 
-sys.addaudithook(heard)
-from rsna_jax import cli
+def _hear(event, arguments):
+  deed = event in _DEEDS or event == 'open' and (arguments[2] or 0) & (
+    os.O_WRONLY | os.O_RDWR
+  )
+  if event in _CALLS or _DECODER and deed and not _importing():
+    os.write(_calls, f'{_WHO} {event} {arguments!r}\\n'.encode())
 
-cli.main()
+os.write(_calls, f'{_WHO}\\n'.encode())
+sys.addaudithook(_hear)
 """
 
 
@@ -45,7 +68,9 @@ class Running:
     process: of it.
     store: its folder.
     log: what it writes to standard error.
-    calls: a line for each name that it looked up or address that it called.
+    calls: a line for each process of it, 'server' or 'decoder' and its id; and
+      one for each name that it looked up or address that it called.
+    temporary: where its temporary files go.
   """
 
   url: str
@@ -54,10 +79,12 @@ class Running:
   store: pathlib.Path
   log: pathlib.Path
   calls: pathlib.Path
+  temporary: pathlib.Path
 
   def client(self, **options) -> httpx.Client:
     """A browser without cookies."""
-    options = {'timeout': 60, **options}
+    # Without the certificates, which take long to read and are of no use.
+    options = {'timeout': 60, 'verify': False, **options}
     return httpx.Client(base_url=self.url, **options)
 
   @contextlib.contextmanager
@@ -88,6 +115,24 @@ class Running:
     line = next(x for x in text.splitlines() if x.startswith('VmRSS'))
     return int(line.split()[1]) * 1024
 
+  def figures(self) -> dict[str, float]:
+    """What /metrics tells, by name and labels."""
+    with self.client() as client:
+      lines = client.get('/metrics').text.splitlines()
+    rows = (line.rpartition(' ') for line in lines if not line.startswith('#'))
+    return {name: float(value) for name, _, value in rows}
+
+  def decoders(self) -> list[int]:
+    """Ids of the child processes that decode, those that ended left out."""
+    found = []
+    for folder in pathlib.Path('/proc').glob('[0-9]*'):
+      with contextlib.suppress(OSError):
+        state = (folder / 'stat').read_text().rpartition(')')[2].split()
+        ours = int(state[1]) == self.process.pid and state[0] != 'Z'
+        if ours and b'sandbox_worker' in (folder / 'cmdline').read_bytes():
+          found.append(int(folder.name))
+    return found
+
 
 def receive(connection: socket.socket, wait_s: float = 10) -> bytes:
   """All that comes until the other side closes, or nothing more does."""
@@ -113,13 +158,25 @@ def running(
   """
   store, log, calls = folder / 'store', folder / 'log', folder / 'calls'
   store.mkdir(parents=True, exist_ok=True)
+  temporary = folder / 'temporary'
+  temporary.mkdir(exist_ok=True)
   add_people(store)
-  command = [sys.executable, '-c', _MAIN, str(calls)]
+  hook = folder / 'hook'
+  hook.mkdir(exist_ok=True)
+  (hook / 'sitecustomize.py').write_text(_HOOK)
+  command = [sys.executable, '-m', 'rsna_jax.cli']
   command += ['serve', '--workdir', str(workdir), '--store', str(store)]
   command += ['--port', '0']
   for pair in pairs:
     command += ['--set', pair]
-  environment = {**os.environ, 'JAX_PLATFORMS': 'cpu'}
+  path = [str(hook), *filter(None, [os.environ.get('PYTHONPATH')])]
+  environment = {
+    **os.environ,
+    'JAX_PLATFORMS': 'cpu',
+    'PYTHONPATH': os.pathsep.join(path),
+    'RSNA_JAX_TEST_CALLS': str(calls),
+    'TMPDIR': str(temporary),
+  }
   with (
     log.open('a') as errors,
     subprocess.Popen(
@@ -135,7 +192,7 @@ def running(
       assert line.startswith('http://'), log.read_text()
       url = line.split()[0].rstrip('/')
       port = int(url.rpartition(':')[2])
-      made = Running(url, port, process, store, log, calls)
+      made = Running(url, port, process, store, log, calls, temporary)
       if wait:
         wait_until_ready(made)
       yield made

@@ -45,7 +45,8 @@ class SandboxError(errors.InputError):
   """A child could not do its item: bad input, a crash, or a limit.
 
   Its `about` is 'time', 'memory', 'result' (too big, or not a plain value),
-  'crash', 'fault' (the function raised), or '' for bad input.
+  'crash', 'killed' (from outside, or with the pool: no fault of the item),
+  'fault' (the function raised), or '' for bad input.
   """
 
 
@@ -177,7 +178,7 @@ class Pool:
       self._alive.add(child)
     if self._closed:
       self._end(child)
-      raise SandboxError('stopped')
+      raise SandboxError('stopped', 'killed')
     try:
       child.wait_until_ready()
     except BaseException:
@@ -260,7 +261,9 @@ class _Child:
       if self._expired:
         about, reason = 'time', f'not done after {self._time_s:g} s'
       elif isinstance(error, EOFError | ConnectionError):
-        about, reason = 'crash', f'decoding it crashed ({self._death()})'
+        death = self._death()
+        about = 'killed' if death == 'SIGKILL' else 'crash'
+        reason = f'decoding it crashed ({death})'
       else:
         about, reason = 'result', f'its result cannot be taken ({error})'
       raise SandboxError(

@@ -95,6 +95,8 @@ def test_a_crash_a_hang_and_an_error_cost_one_item_each(function):
     assert reason in str(answer)
     if what != 'input':
       assert str(answer).startswith(f'<{what}>: ')
+    if what in ('exit', 'kill'):
+      assert answer.about == {'exit': 'crash', 'kill': 'killed'}[what]
 
 
 def test_memory_is_limited(function):

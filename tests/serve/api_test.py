@@ -2,6 +2,8 @@
 
 import io
 import json
+import os
+import pathlib
 import time
 
 import numpy as np
@@ -517,10 +519,28 @@ def test_nothing_of_an_upload_reaches_the_disk(server, guest):
   assert {p.name for p in after - before} <= {'store.db-wal', 'store.db-shm'}
 
 
-def test_the_server_calls_nobody(server, guest):
-  """Names that were looked up and addresses that were called: none outside."""
+def test_neither_the_server_nor_a_decoder_calls_anybody(server, guest):
+  """Of all tests above: no name looked up, no address called outside."""
   _image(guest)
+  _predict(guest, mammograms.dicom())
   guest.get('/')
-  heard = server.calls.read_text().splitlines()
-  foreign = [line for line in heard if "'127.0.0.1'" not in line]
-  assert not foreign
+  lines = [x.split(maxsplit=2) for x in server.calls.read_text().splitlines()]
+  assert {who for who, *_ in lines} == {'server', 'decoder'}
+  heard = [line for line in lines if len(line) > 2]
+  # A decoder opens, starts and removes nothing either.
+  assert [line for line in heard if line[0] == 'decoder'] == []
+  assert [line for line in heard if "'127.0.0.1'" not in line[2]] == []
+
+
+def test_a_decoder_has_nothing_open_but_its_pipe(server, guest):
+  _image(guest)
+  decoders = server.decoders()
+  assert decoders
+  for decoder in decoders:
+    open_ = sorted(
+      os.readlink(path)
+      for path in pathlib.Path(f'/proc/{decoder}/fd').iterdir()
+    )
+    assert open_.pop().startswith('socket:')
+    # And what the test listens by.
+    assert set(open_) == {'/dev/null', str(server.calls)}

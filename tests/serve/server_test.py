@@ -1,4 +1,4 @@
-"""The command: how it starts and ends, takes models up, holds a client back."""
+"""The command: how it starts and ends, and holds a client back."""
 
 import concurrent.futures
 import signal
@@ -12,8 +12,6 @@ import httpx
 import pytest
 import serve_mammograms as mammograms
 import serve_running
-
-from rsna_jax.serve import database, versions
 
 _PNG = mammograms.picture(mammograms.grey(), 'PNG')
 
@@ -33,7 +31,6 @@ def narrow(tiny_run, tmp_path_factory):
     'uploads_per_minute=30',
     'logins_per_minute=5',
     'queue=3',
-    'reload_s=0.3',
   ) as made:
     yield made
 
@@ -90,40 +87,6 @@ def test_more_than_the_queue_is_sent_away_and_nobody_hangs(narrow):
     if one.status_code == 503:
       assert one.json()['code'] == 'E_BUSY'
       assert int(one.headers['retry-after']) >= 1
-
-
-def test_a_promoted_model_is_taken_up_and_no_request_dropped(narrow, tiny_run):
-  db = database.Database(None, narrow.store)
-  models = versions.Models(db, narrow.store)
-  second = models.add(tiny_run, parent=1)
-  numbers, failed, done = [], [], threading.Event()
-
-  def ask():
-    with narrow.client() as client:
-      while not done.is_set():
-        answer = client.get('/ready')
-        if answer.status_code != 200:
-          failed.append(answer.text)
-        numbers.append(answer.json()['model']['number'])
-        time.sleep(0.05)
-
-  thread = threading.Thread(target=ask)
-  thread.start()
-  with narrow.logged_in('administrator') as someone:
-    for number in (second.number, 1):
-      answer = someone.post(f'/api/v1/models/{number}/promote', json={})
-      assert answer.status_code == 200, answer.text
-      end = time.monotonic() + 120
-      while not numbers or numbers[-1] != number:
-        assert time.monotonic() < end
-        time.sleep(0.1)
-    answer = someone.post('/api/v1/models/rollback', json={'number': 2})
-    assert answer.status_code == 200, answer.text
-  done.set()
-  thread.join()
-  db.close()
-  assert not failed
-  assert set(numbers) <= {1, 2}
 
 
 def test_wrong_passwords_are_few_and_others_log_in_meanwhile(narrow):
