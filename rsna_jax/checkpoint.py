@@ -22,6 +22,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from rsna_jax import errors, files
 
+MAX_BYTES = 64 << 30  # of a step; that of the largest model has 3
 _MANIFEST = 'manifest.json'
 _OVERHEAD_BYTES = 2**16  # of Orbax's own files
 _LOG = logging.getLogger('rsna_jax')
@@ -169,7 +170,16 @@ class Checkpoints:
     for candidate in candidates:
       damage = self.damage(candidate)
       if damage is None:
-        restored = Restored(self._read(like, candidate), candidate)
+        try:
+          restored = Restored(self._read(like, candidate), candidate)
+        except CheckpointError:
+          raise
+        except (ValueError, KeyError, TypeError, OSError) as error:
+          # As the manifest has it, and yet none that Orbax wrote.
+          raise CheckpointError(
+            f'{self.folder / str(candidate)}: no checkpoint that can be read '
+            f'({type(error).__name__}); restore the folder from a copy'
+          ) from error
         if not self._read_only:
           # They will be trained, and saved, again.
           for other in damaged:
@@ -194,10 +204,14 @@ class Checkpoints:
     folder = self.folder / str(step)
     try:
       expected = json.loads((folder / _MANIFEST).read_text(encoding='utf-8'))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
       return f'{_MANIFEST}: {type(error).__name__}'
     if not isinstance(expected, dict):
       return f'{_MANIFEST}: not a list of files'
+    # A file of nothing but a hole would be read for hours.
+    size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
+    if size > MAX_BYTES:
+      return f'{size >> 30} GiB, at most {MAX_BYTES >> 30} are read'
     found = _digests(folder)
     for name in sorted(expected.keys() | found.keys()):
       if name not in found:

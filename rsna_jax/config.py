@@ -350,7 +350,8 @@ def from_json(
     values = json.loads(text)
     c.update(_with_tuples(values))
   except (ValueError, KeyError, TypeError, AttributeError) as error:
-    text = ' '.join(str(error).split())
+    # ml_collections appends the whole config to what it says.
+    text = ' '.join(str(error).split())[:300]
     raise errors.ConfigError(f'{where}: {text}') from error
   return c
 

@@ -184,15 +184,22 @@ def restore(run: run_lib.Run, which: str | None = None, mesh=None):
   if which not in config_lib.CHECKPOINTS:
     raise errors.ConfigError(f'checkpoint {which!r}: choose best or latest')
   model = create_model(c)
-  state = jax.eval_shape(
-    lambda: steps.create_state(
-      model,
-      optim.create(c),
-      c,
-      jax.random.key(c.seed),
-      meta_width=run.encoder.width,
+  try:
+    state = jax.eval_shape(
+      lambda: steps.create_state(
+        model,
+        optim.create(c),
+        c,
+        jax.random.key(c.seed),
+        meta_width=run.encoder.width,
+      )
     )
-  )
+  except (RuntimeError, MemoryError, OverflowError) as error:
+    # Constants are made even where shapes alone are asked for.
+    raise errors.RunError(
+      f'{run.workdir}: the network of config.json cannot be made '
+      f'({type(error).__name__}): it is damaged, or too big for this machine'
+    ) from error
   with checkpoint.Checkpoints(run.workdir, read_only=True) as saved:
     step = saved.best() if which == 'best' else saved.latest()
     if step is not None and saved.damage(step) is not None:

@@ -109,6 +109,11 @@ def load(workdir: str | os.PathLike) -> Run:
     )
   except FileNotFoundError as error:
     raise errors.RunError(f'{error.filename}: missing from the run') from error
+  except RecursionError as error:
+    raise errors.RunError(
+      f'{workdir}: config.json or preprocess.json is nested too deep: no run '
+      'of this package'
+    ) from error
   except (KeyError, TypeError, json.JSONDecodeError, UnicodeError) as error:
     raise errors.RunError(
       f'{workdir}: preprocess.json is damaged: {error}'

@@ -95,6 +95,8 @@ class Spec:
     Raises:
       PreprocessError: another version, an unknown field or an unusable value.
     """
+    if not isinstance(value, Mapping):
+      raise PreprocessError('preprocessing: no fields, but another value')
     value = dict(value)
     version = value.pop('version', VERSION)
     if version != VERSION:
