@@ -24,8 +24,8 @@ class Suspicion:
     contributors: of the group, the worst first.
     cases: of the group.
     p: chance of a group so far off, were all contributors alike.
-    agreement: share of the group's labels that the model leans to.
-    others: the same of all other labels; None: there are none.
+    agreement: share of the group's patients whose label the model leans to.
+    others: the same of all others; None: there are none.
   """
 
   contributors: tuple
@@ -59,6 +59,7 @@ def scan(
   probabilities,
   *,
   strata=None,
+  patients=None,
   permutations: int = PERMUTATIONS,
   seed: int = 0,
 ) -> Suspicion | None:
@@ -75,6 +76,9 @@ def scan(
     probabilities: (N,), as `leanings`.
     strata: (N,) of further kinds of case that are not to be compared with one
       another, as the two models that spoke.
+    patients: (N,) of each case; those of one contributor with one label are a
+      case together, for a hard patient is hard in every picture. None: each
+      case is a patient.
     permutations: random deals.
     seed: of them.
 
@@ -84,19 +88,25 @@ def scan(
   """
   names, who = np.unique(np.asarray(contributors), return_inverse=True)
   y = np.asarray(labels).astype(np.int64)
-  if len(names) < 2 or len(y) < _LEAST_CASES:
-    return None
   lean = leanings(y, probabilities)
-  kinds = [y] if strata is None else [y, np.asarray(strata)]
-  _, kind = np.unique(np.stack(kinds, 1), axis=0, return_inverse=True)
-  scaled = _scaled(lean, kind.ravel())
+  _, kind = np.unique(
+    np.stack([y, _numbers(strata, np.zeros(len(y)))], axis=1),
+    axis=0,
+    return_inverse=True,
+  )
+  who, kind, lean, size = _of_patients(
+    who, kind.ravel(), lean, _numbers(patients, np.arange(len(y)))
+  )
+  if len(names) < 2 or len(who) < _LEAST_CASES:
+    return None
+  scaled = _scaled(lean, kind)
   counts = np.bincount(who, minlength=len(names))
   found = _worst(scaled, who, counts)
   if found is None:
     return None
   lowest, group = found
   generator = np.random.Generator(np.random.Philox(seed))
-  parts = [np.flatnonzero(kind.ravel() == k) for k in np.unique(kind)]
+  parts = [np.flatnonzero(kind == k) for k in np.unique(kind)]
   below = 0
   for _ in range(permutations):
     dealt = np.empty_like(scaled)
@@ -107,11 +117,31 @@ def scan(
   agrees = lean > 0
   return Suspicion(
     contributors=tuple(names[group].tolist()),
-    cases=int(inside.sum()),
+    cases=int(size[inside].sum()),
     p=(below + 1) / (permutations + 1),
     agreement=float(agrees[inside].mean()),
     others=float(agrees[~inside].mean()) if (~inside).any() else None,
   )
+
+
+def _numbers(values, default: np.ndarray) -> np.ndarray:
+  if values is None:
+    return default.astype(np.int64)
+  return np.unique(np.asarray(values), return_inverse=True)[1].astype(np.int64)
+
+
+def _of_patients(
+  who: np.ndarray, kind: np.ndarray, lean: np.ndarray, patients: np.ndarray
+) -> tuple[np.ndarray, ...]:
+  """Contributor, kind, mean leaning and number of cases of each patient."""
+  units, which, size = np.unique(
+    np.stack([who, kind, patients], axis=1),
+    axis=0,
+    return_inverse=True,
+    return_counts=True,
+  )
+  means = np.bincount(which.ravel(), lean, minlength=len(units)) / size
+  return units[:, 0], units[:, 1], means, size
 
 
 def _scaled(lean: np.ndarray, kind: np.ndarray) -> np.ndarray:

@@ -184,13 +184,21 @@ def suspicion(
           labels[known],
           said[known],
           np.full(int(known.sum()), side),
+          data.table['patient_id'][known],
         )
       )
   found = []
   for of in parts.values():
-    who, labels, said, side = map(np.concatenate, zip(*of, strict=True))
+    who, labels, said, side, patients = map(
+      np.concatenate, zip(*of, strict=True)
+    )
     one = contradiction.scan(
-      who, labels, said, strata=side, permutations=permutations
+      who,
+      labels,
+      said,
+      strata=side,
+      patients=patients,
+      permutations=permutations,
     )
     if one is not None:
       found.append(one)

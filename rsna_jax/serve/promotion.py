@@ -179,7 +179,7 @@ def _contradicts(
     f'the labels of {count} contributor{"s" if count > 1 else ""} ({who}'
     f'{", ..." if count > 8 else ""}) contradict the models more than chance '
     f'allows (p {suspicion.p:.2g}; the models lean to '
-    f'{suspicion.agreement:.0%} of their {suspicion.cases} labels'
+    f'{suspicion.agreement:.0%} of theirs, {suspicion.cases} images,'
     + (
       ''
       if suspicion.others is None

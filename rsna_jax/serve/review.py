@@ -12,7 +12,7 @@ import numpy as np
 import sqlalchemy as sa
 from sqlalchemy import orm
 
-from rsna_jax.serve import contradiction, tables
+from rsna_jax.serve import contradiction, freeze, tables
 
 _P = 0.05  # of the contributors who contradict the model
 _PERMUTATIONS = 499
@@ -113,6 +113,7 @@ def _suspects(rows: Sequence[tables.Submission]) -> dict[int, float]:
     np.array([row.cancer for row in of], np.int64),
     np.array([row.model_cancer for row in of], np.float64),
     strata=np.array([row.model_number or 0 for row in of], np.int64),
+    patients=[freeze.patient_key(row) for row in of],
     permutations=_PERMUTATIONS,
   )
   if suspicion is None or suspicion.p >= _P:

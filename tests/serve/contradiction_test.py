@@ -87,6 +87,27 @@ def test_strata_keep_two_models_apart():
   assert apart.p > 0.05 or 4 not in apart.contributors
 
 
+def test_pictures_of_one_patient_are_one_case():
+  """Hard patients with many pictures, all with the same contributor or not."""
+  by_picture, by_patient = [], []
+  for seed in range(60):
+    chance = np.random.default_rng(seed)
+    patients = np.arange(60)
+    truth = chance.integers(0, 2, 60)
+    odds = 1.5 * (2 * truth - 1) + 1.5 * chance.standard_normal(60)
+    who = patients % 10
+    cases = [
+      np.repeat(x, 6) for x in (who, truth, 1 / (1 + np.exp(-odds)), patients)
+    ]
+    more = {'permutations': 99}
+    by_picture.append(contradiction.scan(*cases[:3], **more).p)
+    one = contradiction.scan(*cases[:3], patients=cases[3], **more)
+    by_patient.append(one.p)
+    assert one.cases % 6 == 0
+  assert sum(p <= 0.05 for p in by_picture) > 15  # far more than chance
+  assert sum(p <= 0.05 for p in by_patient) <= 8  # 3 expected
+
+
 def test_without_another_contributor_or_enough_cases_nothing_is_told():
   who, labels, said = _labels(0)
   assert _scan(np.zeros_like(who), labels, said) is None

@@ -196,7 +196,7 @@ def test_labels_that_contradict_beyond_chance_are_refused_by_name():
   found = _decide(original, ours, suspicion=who)
   assert not found.promote
   assert 'labels of 2 contributors (eve, mallory)' in found.reason
-  assert '30% of their 40 labels and to 80% of the others' in found.reason
+  assert '30% of theirs, 40 images, and to 80% of the others' in found.reason
   usual = dataclasses.replace(who, p=0.2)
   assert _decide(original, ours, suspicion=usual).promote
   off = dataclasses.replace(_RULE, contradiction=0.0)
