@@ -100,7 +100,7 @@ def write(folder: pathlib.Path, one: explain.Explanation, *, step: int) -> None:
   scale = one.picture.shape[0] / rows, one.picture.shape[1] / cols
   top, left, bottom, right = one.box
   caption = (
-    f'{one.method}: what speaks for {one.target}, probability '
+    f'{one.method}: what speaks for {one.target}, raw probability '
     f'{one.probability:.3f}, step {step}'
   )
   signed = one.method != 'grad-cam'
