@@ -161,22 +161,13 @@ def running(
   temporary = folder / 'temporary'
   temporary.mkdir(exist_ok=True)
   add_people(store)
-  hook = folder / 'hook'
-  hook.mkdir(exist_ok=True)
-  (hook / 'sitecustomize.py').write_text(_HOOK)
   command = [sys.executable, '-m', 'rsna_jax.cli']
   command += ['serve', '--workdir', str(workdir), '--store', str(store)]
   command += ['--port', '0']
   for pair in pairs:
     command += ['--set', pair]
-  path = [str(hook), *filter(None, [os.environ.get('PYTHONPATH')])]
-  environment = {
-    **os.environ,
-    'JAX_PLATFORMS': 'cpu',
-    'PYTHONPATH': os.pathsep.join(path),
-    'RSNA_JAX_TEST_CALLS': str(calls),
-    'TMPDIR': str(temporary),
-  }
+  environment = heard(folder / 'hook', calls)
+  environment |= {'JAX_PLATFORMS': 'cpu', 'TMPDIR': str(temporary)}
   with (
     log.open('a') as errors,
     subprocess.Popen(
@@ -199,6 +190,18 @@ def running(
     finally:
       if process.poll() is None:
         process.kill()
+
+
+def heard(folder: pathlib.Path, calls: pathlib.Path) -> dict[str, str]:
+  """Variables under which processes write to `calls` what they do."""
+  folder.mkdir(exist_ok=True)
+  (folder / 'sitecustomize.py').write_text(_HOOK)
+  path = [str(folder), *filter(None, [os.environ.get('PYTHONPATH')])]
+  return {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join(path),
+    'RSNA_JAX_TEST_CALLS': str(calls),
+  }
 
 
 def add_people(store: pathlib.Path) -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import os
 import pathlib
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -530,6 +532,29 @@ def test_neither_the_server_nor_a_decoder_calls_anybody(server, guest):
   # A decoder opens, starts and removes nothing either.
   assert [line for line in heard if line[0] == 'decoder'] == []
   assert [line for line in heard if "'127.0.0.1'" not in line[2]] == []
+
+
+def test_what_a_decoder_does_would_be_heard(tmp_path):
+  """Or the test above would hold of anything."""
+  environment = serve_running.heard(tmp_path / 'hook', tmp_path / 'calls')
+  deeds = (
+    'socket.socket()',
+    'socket.getaddrinfo("localhost", 80)',
+    'os.system("true")',
+    'open("made", "w")',
+  )
+  code = f'import os, socket  # as sandbox_worker\n{"; ".join(deeds)}'
+  subprocess.run(
+    [sys.executable, '-c', code], env=environment, cwd=tmp_path, check=True
+  )
+  lines = (tmp_path / 'calls').read_text().splitlines()
+  assert {line.split()[0] for line in lines} == {'decoder'}
+  assert [line.split()[2] for line in lines[1:]] == [
+    'socket.__new__',
+    'socket.getaddrinfo',
+    'os.system',
+    'open',
+  ]
 
 
 def test_a_decoder_has_nothing_open_but_its_pipe(server, guest):
