@@ -44,8 +44,8 @@ setuptools.setup(
   packages=setuptools.find_packages(include=['rsna_jax', 'rsna_jax.*']),
   package_data={
     'rsna_jax': ['py.typed', 'report/*.html', 'report/*.json'],
-    'rsna_jax.serve': [
-      'migrations/*.mako',
+    'rsna_jax.serve.store': ['migrations/*.mako'],
+    'rsna_jax.serve.pages': [
       'static/*',
       'templates/*.html',
       'templates/*/*.html',

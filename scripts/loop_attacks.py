@@ -7,7 +7,7 @@ from PIL import Image
 
 from rsna_jax import metrics
 from rsna_jax.data import dataset, preprocess
-from rsna_jax.serve import near, submissions
+from rsna_jax.serve.store import near, submissions
 
 USERS = 10
 PATCH = 0.05  # of the breast's height

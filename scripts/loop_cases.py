@@ -17,7 +17,9 @@ from rsna_jax.data import (
   preprocess,
   table,
 )
-from rsna_jax.serve import intake, loaded, settings
+from rsna_jax.serve import settings
+from rsna_jax.serve.answering import loaded
+from rsna_jax.serve.intake import intake
 
 SPEC = preprocess.Spec(size=(256, 128))
 SCALE = 0.6  # of the phantoms' pixels

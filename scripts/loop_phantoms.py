@@ -20,18 +20,20 @@ import loop_cases
 import numpy as np
 
 from rsna_jax import errors
-from rsna_jax.serve import (
-  accounts,
-  blobs,
-  database,
-  frozen_index,
+from rsna_jax.serve import problems
+from rsna_jax.serve.learning import (
   judging,
-  labels,
-  problems,
   promotion,
   retrain,
   retrain_options,
   review,
+)
+from rsna_jax.serve.store import (
+  accounts,
+  blobs,
+  database,
+  frozen_index,
+  labels,
   submissions,
   verdicts,
   versions,

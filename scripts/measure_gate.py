@@ -19,7 +19,8 @@ import numpy as np
 
 from rsna_jax import errors
 from rsna_jax.data import image, preprocess, shown
-from rsna_jax.serve import gate, intake_worker, settings
+from rsna_jax.serve import settings
+from rsna_jax.serve.intake import gate, intake_worker
 
 SPEC = preprocess.Spec(size=(64, 32))
 SUFFIXES = ('.dcm', '.png', '.jpg', '.jpeg', '.pgm')

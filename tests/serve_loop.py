@@ -9,7 +9,7 @@ from PIL import Image
 
 from rsna_jax import train
 from rsna_jax.data import convert, preprocess
-from rsna_jax.serve import verdicts, versions
+from rsna_jax.serve.store import verdicts, versions
 
 SPEC = preprocess.Spec(size=(64, 32))
 PATIENTS = 24

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import httpx
 
-from rsna_jax.serve import accounts, database
+from rsna_jax.serve.store import accounts, database
 
 PASSWORD = 'correct horse 7'
 ROLES = ('contributor', 'reviewer', 'administrator')

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from rsna_jax.data import preprocess
-from rsna_jax.serve import accounts, blobs, database, near, submissions
+from rsna_jax.serve.store import accounts, blobs, database, near, submissions
 
 PASSWORD = 'correct horse 7'
 

@@ -5,12 +5,12 @@ import pathlib
 import sys
 
 from rsna_jax import errors
-from rsna_jax.serve import (
+from rsna_jax.serve.learning import frozen_files
+from rsna_jax.serve.store import (
   accounts,
   backup,
   blobs,
   database,
-  frozen_files,
   submissions,
   upkeep,
   versions,

@@ -62,7 +62,7 @@ def add(verbs, make) -> None:
     action='append',
     default=[],
     metavar='NAME=VALUE',
-    help='an option of rsna_jax/serve/retrain.py, as in steps=200',
+    help='an option of rsna_jax/serve/learning/retrain.py, as in steps=200',
   )
   verb.set_defaults(run=_retrain)
 
@@ -94,7 +94,7 @@ def _needs_extra(error: ImportError):
 
 def _serve(options) -> int | None:
   try:
-    from rsna_jax.serve import server
+    from rsna_jax.serve.web import server
   except ImportError as error:
     _needs_extra(error)
   return server.command(options)
@@ -118,7 +118,7 @@ def _store(options) -> int | None:
 
 def _retrain(options) -> int | None:
   try:
-    from rsna_jax.serve import retrain
+    from rsna_jax.serve.learning import retrain
   except ImportError as error:
     _needs_extra(error)
   return retrain.command(options)

@@ -4,7 +4,8 @@ import pytest
 import serve_store
 import sqlalchemy as sa
 
-from rsna_jax.serve import accounts, audit_log, problems, tables
+from rsna_jax.serve import problems
+from rsna_jax.serve.store import accounts, audit_log, tables
 
 
 def _refused(call, code, *words):

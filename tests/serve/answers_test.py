@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from rsna_jax import inference, schema
-from rsna_jax.serve import answers, loaded
+from rsna_jax.serve.answering import answers, loaded
 from rsna_jax.stats import calibration, decision, operating, pooling
 
 _PLATT = decision.Decision(

@@ -5,7 +5,7 @@ import threading
 import pytest
 import sqlalchemy as sa
 
-from rsna_jax.serve import audit_log, tables
+from rsna_jax.serve.store import audit_log, tables
 
 
 def _lines(store, n=5):

@@ -12,7 +12,7 @@ import serve_store
 import sqlalchemy as sa
 
 from rsna_jax import errors
-from rsna_jax.serve import (
+from rsna_jax.serve.store import (
   accounts,
   audit_log,
   backup,

@@ -12,7 +12,8 @@ import serve_store
 import sqlalchemy as sa
 
 from rsna_jax import files
-from rsna_jax.serve import blobs, problems, submissions, tables
+from rsna_jax.serve import problems
+from rsna_jax.serve.store import blobs, submissions, tables
 
 
 def _old(path: pathlib.Path) -> None:

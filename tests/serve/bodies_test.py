@@ -10,8 +10,9 @@ import pytest
 import serve_running
 from starlette import requests, responses
 
-from rsna_jax.serve import bodies, forms, limits, observe, problems, server
+from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.web import bodies, forms, limits, observe, server
 
 _HIDDEN = 'CANARY of a patient'
 _LIMITS = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rsna_jax.serve import contradiction
+from rsna_jax.serve.learning import contradiction
 
 
 def _labels(seed, users=10, each=20, strength=1.5, flipped=()):

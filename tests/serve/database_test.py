@@ -12,7 +12,7 @@ from alembic import autogenerate
 from alembic.runtime import migration
 
 from rsna_jax import errors
-from rsna_jax.serve import database, tables
+from rsna_jax.serve.store import database, tables
 
 
 def test_the_migrations_make_the_tables_of_the_code(store):
@@ -148,7 +148,7 @@ def test_fifty_threads_read_and_write(store):
 def test_processes_wait_for_each_other(store):
   code = f"""
 import sqlalchemy as sa
-from rsna_jax.serve import audit_log, database
+from rsna_jax.serve.store import audit_log, database
 db = database.Database({store.db.url.render_as_string(False)!r}
   if {not store.db.is_sqlite} else None, {str(store.folder)!r})
 for i in range(25):
@@ -162,7 +162,7 @@ for i in range(25):
   for one in running:
     _, text = one.communicate(timeout=120)
     assert one.returncode == 0, text.decode()
-  from rsna_jax.serve import audit_log
+  from rsna_jax.serve.store import audit_log
 
   with store.db.reading() as session:
     assert audit_log.verify(session) == []

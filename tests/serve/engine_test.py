@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from rsna_jax import errors, inference
-from rsna_jax.serve import engine as engine_lib
 from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.answering import engine as engine_lib
 
 _SETTINGS = settings_lib.Settings(store=pathlib.Path('s'), batch_wait_s=0.05)
 

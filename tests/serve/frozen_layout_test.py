@@ -1,5 +1,5 @@
 from rsna_jax.data import cells
-from rsna_jax.serve import frozen_layout
+from rsna_jax.serve.learning import frozen_layout
 
 
 def _row(name, patient='p', laterality='L', cancer=0, **more):

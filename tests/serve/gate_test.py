@@ -12,7 +12,7 @@ import tiny
 from PIL import Image
 
 from rsna_jax.data import image, preprocess, shown
-from rsna_jax.serve import gate, headers, intake_worker
+from rsna_jax.serve.intake import gate, headers, intake_worker
 
 SCRIPTS = pathlib.Path(__file__).parents[2] / 'scripts'
 REAL = pathlib.Path(__file__).parents[3] / 'shared' / 'data' / 'rsna640'

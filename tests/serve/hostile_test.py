@@ -17,7 +17,8 @@ import serve_hostile as hostile
 import serve_running
 
 from rsna_jax.data import preprocess
-from rsna_jax.serve import intake, problems, settings
+from rsna_jax.serve import problems, settings
+from rsna_jax.serve.intake import intake
 
 SPEC = preprocess.Spec(size=(64, 32)).to_json()
 SECONDS = 10

@@ -7,7 +7,9 @@ import pytest
 import serve_mammograms as mammograms
 
 from rsna_jax.data import image, preprocess, sandbox
-from rsna_jax.serve import intake, near, problems, settings, sniff
+from rsna_jax.serve import problems, settings
+from rsna_jax.serve.intake import intake, sniff
+from rsna_jax.serve.store import near
 
 SPEC = preprocess.Spec(size=(64, 32))
 

@@ -10,7 +10,7 @@ import time
 import serve_store
 import sqlalchemy as sa
 
-from rsna_jax.serve import audit_log, blobs, tables, upkeep
+from rsna_jax.serve.store import audit_log, blobs, tables, upkeep
 
 _KILLS = 20
 # Says an id only after `add` has returned.
@@ -18,7 +18,7 @@ _CODE = """
 import pathlib, random, sys
 sys.path.insert(0, {tests!r})
 import serve_store
-from rsna_jax.serve import near, submissions
+from rsna_jax.serve.store import near, submissions
 store = serve_store.open_there(pathlib.Path({folder!r}), {url!r})
 chance = random.Random({seed})
 print('ready', flush=True)

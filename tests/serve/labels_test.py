@@ -2,7 +2,8 @@
 
 import pytest
 
-from rsna_jax.serve import labels, problems
+from rsna_jax.serve import problems
+from rsna_jax.serve.store import labels
 
 _GOOD = {
   'density': 'B',

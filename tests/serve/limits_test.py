@@ -5,8 +5,9 @@ import pathlib
 
 import pytest
 
-from rsna_jax.serve import limits, problems
+from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.web import limits
 
 _SETTINGS = settings_lib.Settings(store=pathlib.Path('s'))
 

@@ -12,7 +12,7 @@ import serve_store
 from PIL import Image
 
 from rsna_jax.data import breast, preprocess, resize
-from rsna_jax.serve import fingerprint, near
+from rsna_jax.serve.store import fingerprint, near
 
 _REAL = (
   pathlib.Path(

@@ -11,7 +11,7 @@ import jinja2
 import numpy as np
 import pytest
 
-from rsna_jax.serve import (
+from rsna_jax.serve.pages import (
   markdown,
   page_common,
   place_chart,

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from rsna_jax.report import heatmap
-from rsna_jax.serve import pictures_out, problems
+from rsna_jax.serve import problems
+from rsna_jax.serve.answering import pictures_out
 
 
 def _open(data: bytes) -> Image.Image:

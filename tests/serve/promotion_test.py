@@ -8,7 +8,7 @@ import pytest
 import sklearn.metrics
 
 from rsna_jax import errors
-from rsna_jax.serve import contradiction, promotion
+from rsna_jax.serve.learning import contradiction, promotion
 
 _RULE = promotion.Rule(resamples=500)
 

@@ -15,14 +15,12 @@ import sqlalchemy as sa
 
 from rsna_jax import errors, run
 from rsna_jax.data import preprocess
-from rsna_jax.serve import (
+from rsna_jax.serve.learning import frozen_files, retrain, retrain_options
+from rsna_jax.serve.store import (
   audit_log,
   database,
-  frozen_files,
   frozen_index,
   near,
-  retrain,
-  retrain_options,
   submissions,
   tables,
   versions,
@@ -233,7 +231,7 @@ def test_copies_of_frozen_images_never_reach_a_set(base, tmp_path):
   # Before there is an index it gets in, and is accepted.
   serve_loop.submit(store, range(5_000, 5_060))
   row = store.add(pixels[:, ::-1], patient='copy')
-  from rsna_jax.serve import verdicts
+  from rsna_jax.serve.store import verdicts
 
   with store.db.session() as session:
     verdicts.accept(session, row['id'], store.reviewer, distinct=True)
@@ -495,7 +493,7 @@ def test_pictures_of_sixteen_bits_can_be_learned_from(base, tmp_path):
   kept = serve_store.kept(deep)
   assert preprocess.decode_png(kept.png).dtype == np.uint16
   row = store.add(deep, cancer='1', patient='deep')
-  from rsna_jax.serve import verdicts
+  from rsna_jax.serve.store import verdicts
 
   with store.db.session() as session:
     verdicts.accept(session, row['id'], store.reviewer, distinct=True)

@@ -4,8 +4,10 @@ import time
 
 import pytest
 
-from rsna_jax.serve import database, problems, retraining
+from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.store import database
+from rsna_jax.serve.web import retraining
 
 _URL = 'postgresql://someone:secret@127.0.0.1/store'
 

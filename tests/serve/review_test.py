@@ -5,7 +5,8 @@ import pytest
 import serve_loop
 import serve_store
 
-from rsna_jax.serve import accounts, near, review, submissions, verdicts
+from rsna_jax.serve.learning import review
+from rsna_jax.serve.store import accounts, near, submissions, verdicts
 
 
 @pytest.fixture

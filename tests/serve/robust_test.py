@@ -20,7 +20,7 @@ import serve_mammograms as mammograms
 import serve_running
 
 import rsna_jax
-from rsna_jax.serve import database, versions
+from rsna_jax.serve.store import database, versions
 
 _UPLOADS = int(os.environ.get('RSNA_JAX_TEST_UPLOADS', '200'))
 _WARM = 40  # uploads after which memory has to be flat

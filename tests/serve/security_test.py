@@ -4,8 +4,9 @@ import pathlib
 
 import pytest
 
-from rsna_jax.serve import problems, security
+from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.web import security
 
 _PLAIN = settings_lib.Settings(store=pathlib.Path('s'))
 _TLS = settings_lib.Settings(store=pathlib.Path('s'), https=True)

@@ -12,7 +12,8 @@ import serve_store
 import sqlalchemy as sa
 
 from rsna_jax import cli
-from rsna_jax.serve import accounts, blobs, database, store_commands, tables
+from rsna_jax.serve import store_commands
+from rsna_jax.serve.store import accounts, blobs, database, tables
 
 
 def _run(capsys, *words) -> tuple[int, str, str]:

@@ -5,7 +5,8 @@ import pytest
 import serve_store
 import sqlalchemy as sa
 
-from rsna_jax.serve import audit_log, near, problems, submissions, tables
+from rsna_jax.serve import problems
+from rsna_jax.serve.store import audit_log, near, submissions, tables
 
 
 def _refused(call, code, *words):

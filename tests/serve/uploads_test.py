@@ -5,8 +5,9 @@ import types
 
 import numpy as np
 
-from rsna_jax.serve import problems, uploads
+from rsna_jax.serve import problems
 from rsna_jax.serve import settings as settings_lib
+from rsna_jax.serve.answering import uploads
 
 
 class _Clock:

@@ -9,11 +9,11 @@ import sqlalchemy as sa
 
 import rsna_jax
 from rsna_jax import errors
-from rsna_jax.serve import (
+from rsna_jax.serve import problems
+from rsna_jax.serve.store import (
   audit_log,
   blobs,
   model_files,
-  problems,
   tables,
   upkeep,
   versions,

@@ -1,0 +1,1 @@
+"""The model at work: loaded, asked in batches, and what it says."""

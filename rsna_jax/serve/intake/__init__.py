@@ -1,0 +1,1 @@
+"""From the bytes of an upload to pixels, or to the reason why not."""

@@ -1,0 +1,1 @@
+"""Retraining on accepted submissions: frozen, learned, judged, promoted."""

@@ -1,0 +1,1 @@
+"""The pages for people: their routes, templates, texts and scripts."""

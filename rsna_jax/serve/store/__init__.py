@@ -1,0 +1,1 @@
+"""The database, the pictures, the people and the models of a store."""

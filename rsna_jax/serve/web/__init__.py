@@ -1,0 +1,1 @@
+"""The application: requests, their limits, and the JSON interface."""
