@@ -62,7 +62,7 @@ def add(verbs, make) -> None:
     action='append',
     default=[],
     metavar='NAME=VALUE',
-    help='an option of rsna_jax/serve/learning/retrain_options.py, as in steps=200',
+    help='as in steps=200; rsna_jax/serve/learning/retrain_options.py has all',
   )
   verb.set_defaults(run=_retrain)
 
