@@ -92,8 +92,7 @@ def decide(
   Args:
     original: reading -> cases of the original validation set. The first of
       `READINGS` that is there is held to the margin by its interval; a further
-      one has fewer cases, and may not be worse by more than the margin as it
-      is measured, nor worse beyond noise.
+      one, of which there are fewer cases, may not be worse beyond noise.
     submissions: reading -> cases of the submissions' validation side. The
       first of `READINGS` that is there has to be better, and none may be worse
       beyond noise.
@@ -206,9 +205,7 @@ def _worse_on_original(scores: Mapping, rule: Rule) -> str | None:
     )
   for name in scores:
     gap = scores[name]['figures']['roc_auc']['difference']
-    if gap['low'] is None:
-      continue
-    if gap['high'] < 0 or gap['value'] <= -rule.margin:
+    if gap['high'] is not None and gap['high'] < 0:
       return (
         f'on the original validation set it is worse: {_said(scores, name)}'
       )
