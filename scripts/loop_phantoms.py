@@ -5,7 +5,7 @@ others through the real intake and store; a reviewer who knows the truth
 corrects them, or a blind one lets an attack pass; the model is retrained and
 judged. Prints a Markdown table. About 10 minutes on two cores alone.
 
-  python scripts/loop_phantoms.py /tmp/loop [--only honest,flipped,...]
+  python scripts/loop_phantoms.py OUT [--only honest,flipped,...]
 """
 
 import argparse
