@@ -321,7 +321,7 @@ def test_a_deletion_while_it_is_unfinished_is_kept_from_being_learned(
   store.db.close()
 
 
-def _full_disk(*unused):
+def _full_disk(*unused, **also):
   raise OSError(errno.ENOSPC, 'No space left on device')
 
 
