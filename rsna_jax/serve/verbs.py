@@ -64,6 +64,12 @@ def add(verbs, make) -> None:
     metavar='NAME=VALUE',
     help='as in steps=200; rsna_jax/serve/learning/retrain_options.py has all',
   )
+  verb.add_argument(
+    '--by',
+    default='command line',
+    metavar='NAME',
+    help='who asks for it, for the list of models and the audit log',
+  )
   verb.set_defaults(run=_retrain)
 
   verb = make(verbs, 'models', 'list the models of a store, or go back to one')

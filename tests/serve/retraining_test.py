@@ -49,6 +49,18 @@ def test_the_password_of_the_database_is_on_no_command_line(made):
   assert not any('secret' in word for word in one.real)
 
 
+def test_it_is_asked_for_in_a_name_and_shows_no_path(made):
+  one = made(_Printing)
+  one.line = (
+    'import sys; '
+    "print(sys.argv[1:], 'error: /srv/x/data: gone, see /a/b.', 'his/hers')"
+  )
+  one.start('anna')
+  assert _ended(one)['said'] == (
+    "['--by', 'anna'] error: ...: gone, see ... his/hers"
+  )
+
+
 def test_one_retraining_at_a_time_and_it_ends_with_the_server(made):
   one = made(_Printing)
   one.line = 'import time; time.sleep(600)'

@@ -45,13 +45,13 @@ class Result:
 
 
 def command(options) -> None:
-  """The verb: options `store`, `database`, `workdir` and `set`."""
+  """The verb: options `store`, `database`, `workdir`, `by` and `set`."""
   chosen = retrain_options.parse(options.set)
   db = database.Database(options.database, options.store)
   try:
     db.migrate()
     versions.Models(db, options.store).register_first(options.workdir)
-    result = run(db, chosen)
+    result = run(db, chosen, options.by)
     print(f'model {result.model.number}: {result.outcome.reason}')
   finally:
     db.close()

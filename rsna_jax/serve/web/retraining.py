@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import threading
@@ -13,6 +14,7 @@ from rsna_jax.serve.store import audit_log, database
 
 _LOG_NAME = 'retrain.log'
 _MOST_BYTES = 4096
+_PATH = re.compile(r'(?<![\w/])/(?!/)[^\s:;,"\']+')
 _STOP_S = 10.0
 
 
@@ -52,7 +54,7 @@ class Retraining:
       folder.mkdir(exist_ok=True)
       with (folder / _LOG_NAME).open('wb') as log:
         self._process = subprocess.Popen(
-          self.command(),
+          [*self.command(), '--by', by],
           env=self._environment(),
           stdin=subprocess.DEVNULL,
           stdout=log,
@@ -109,6 +111,4 @@ class Retraining:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     said = lines[-1] if lines else ''
     # Where things lie on the server is nobody's business.
-    for path in (self._settings.store, self.workdir):
-      said = said.replace(str(path), '...')
-    return said
+    return _PATH.sub('...', said)
