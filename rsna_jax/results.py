@@ -73,13 +73,17 @@ def threshold_of(workdir: pathlib.Path) -> float | None:
     return None
 
 
-def _chosen(workdir: pathlib.Path) -> tuple[pathlib.Path, dict]:
-  """metrics.json of the split that chooses: of a run, or of all its folds."""
+def chosen_file(workdir: pathlib.Path, name: str) -> pathlib.Path:
+  """A file of the split that chooses: of a run, or of all its folds."""
   paths = [
-    workdir / 'eval' / split / 'metrics.json'
-    for split in ('validation', 'out_of_fold')
+    workdir / 'eval' / split / name for split in ('validation', 'out_of_fold')
   ]
-  path = next((path for path in paths if path.is_file()), paths[0])
+  return next((path for path in paths if path.is_file()), paths[0])
+
+
+def _chosen(workdir: pathlib.Path) -> tuple[pathlib.Path, dict]:
+  """metrics.json of the split that chooses, and what is in it."""
+  path = chosen_file(workdir, 'metrics.json')
   return path, _json(path)
 
 

@@ -88,22 +88,18 @@ def load(number: int, folder: pathlib.Path) -> LoadedModel:
     learned=results.learned_of(folder),
     reference=found[order],
     labels=labels[order],
-    metrics=_json(_judged(folder, 'metrics.json')),
+    metrics=_json(results.chosen_file(folder, 'metrics.json')),
     card=_text(folder / 'MODEL_CARD.md'),
   )
 
 
-def _judged(folder: pathlib.Path, name: str) -> pathlib.Path:
-  """A file of the split that chose the threshold: of a run, or of its folds."""
-  paths = [
-    folder / 'eval' / split / name for split in ('validation', 'out_of_fold')
-  ]
-  return next((path for path in paths if path.is_file()), paths[0])
-
-
 def _reference(folder: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
   """(B,) raw probabilities and labels of the validation breasts."""
-  rows = list(csv.DictReader(_text(_judged(folder, 'breasts.csv')).split('\n')))
+  rows = list(
+    csv.DictReader(
+      _text(results.chosen_file(folder, 'breasts.csv')).split('\n')
+    )
+  )
   try:
     return (
       np.array([float(row['cancer']) for row in rows], np.float64),
