@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from rsna_jax import config as config_lib
 from rsna_jax import ensemble_file, errors, inference, schema
 from rsna_jax import run as run_lib
 from rsna_jax.data import shown
+from rsna_jax.options import evaluation
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -201,7 +201,7 @@ def load(workdir: str | os.PathLike, *, which: str | None = None) -> Ensemble:
   for i, entry in enumerate(found['runs']):
     place = f'{path}: runs[{i}]'
     checkpoint = entry.get('checkpoint')
-    if checkpoint not in (None, *config_lib.CHECKPOINTS):
+    if checkpoint not in (None, *evaluation.CHECKPOINTS):
       raise errors.ConfigError(
         f'{place}.checkpoint={checkpoint!r}: choose best or latest'
       )
@@ -245,9 +245,9 @@ def rejection_threshold(
 
 
 def _check(members: Sequence[Member], average: str) -> None:
-  if average not in config_lib.AVERAGES:
+  if average not in evaluation.AVERAGES:
     raise errors.ConfigError(
-      f'average={average!r}: choose {", ".join(config_lib.AVERAGES)}'
+      f'average={average!r}: choose {", ".join(evaluation.AVERAGES)}'
     )
   if not members:
     raise errors.ConfigError('runs=[]: an ensemble needs at least one')

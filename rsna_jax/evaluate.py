@@ -29,10 +29,10 @@ from rsna_jax import (
   steps,
   tta,
 )
-from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, order, reader
+from rsna_jax.options import evaluation as options_lib
 from rsna_jax.scoring import score, scored_sets
 from rsna_jax.stats import pooling
 
@@ -181,7 +181,7 @@ def restore(run: run_lib.Run, which: str | None = None, mesh=None):
   """
   c = run.config
   which = which or c.eval.checkpoint
-  if which not in config_lib.CHECKPOINTS:
+  if which not in options_lib.CHECKPOINTS:
     raise errors.ConfigError(f'checkpoint {which!r}: choose best or latest')
   model = create_model(c)
   try:

@@ -8,10 +8,10 @@ import dataclasses
 
 import numpy as np
 
-from rsna_jax import config as config_lib
 from rsna_jax import division, errors, schema
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import joined, order
+from rsna_jax.options import data as data_options
 from rsna_jax.report import leaks
 
 
@@ -81,7 +81,7 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
       [_positive(one, of) for one, of in zip(extra, chosen, strict=True)]
     ),
     c.train.batch_size,
-    config_lib.extra_examples(c),
+    data_options.extra_examples(c),
     c.data.positives_per_batch,
     c.seed,
   )

@@ -36,6 +36,7 @@ from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, reader
+from rsna_jax.options import data as data_options
 
 
 class DivergedError(errors.RunError):
@@ -294,8 +295,8 @@ def _greeting(c, state, training, held_out) -> str:
     f'of {len(np.unique(patients[own]))} patients to train on, '
     f'{len(held_out)} of {len(np.unique(patients[held_out]))} to validate on'
     + (
-      f'; {config_lib.extra_examples(c)} of {c.train.batch_size} examples of a '
-      f'batch from {len(extra)} images of {len(c.data.extra)} more set(s)'
+      f'; {data_options.extra_examples(c)} of {c.train.batch_size} examples of '
+      f'a batch from {len(extra)} images of {len(c.data.extra)} more set(s)'
       if len(extra)
       else ''
     )

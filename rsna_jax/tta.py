@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rsna_jax import config, errors, steps
+from rsna_jax import errors, steps
 from rsna_jax.data import augment
+from rsna_jax.options import evaluation
 
 SHIFT = 0.02  # of the height, up and down
 SCALE = 0.05  # larger and smaller, about the middle of the chest wall
 GAMMA = 0.15  # darker and brighter; black and white stay what they are
-NAMES = config.VIEWS
+NAMES = evaluation.VIEWS
 
 
 def views(

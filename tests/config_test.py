@@ -4,6 +4,7 @@ import pathlib
 import pytest
 
 from rsna_jax import config, errors, schema
+from rsna_jax.options import data as data_options
 
 _CONFIGS = pathlib.Path(__file__).parent.parent / 'configs'
 
@@ -240,4 +241,4 @@ def test_every_set_of_a_mixture_has_an_example_in_a_batch(share):
     config.validate(c)
   c.data.extra_share = 0.3
   config.validate(c)
-  assert config.extra_examples(c) == 10
+  assert data_options.extra_examples(c) == 10

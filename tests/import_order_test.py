@@ -149,10 +149,12 @@ LAYERS = (
     'data.csv_text',
   ),
   ('weight_files', 'weight_files.*'),
-  ('config', 'schema'),
+  ('config',),
+  ('options.*',),
+  ('schema',),
   ('errors', 'files', 'shell'),
   # A package that holds nothing but its docstring or version.
-  ('', 'data', 'scoring', 'stats'),
+  ('', 'data', 'options', 'scoring', 'stats'),
 )
 
 # Imported where they are used, and there inside functions.

@@ -6,6 +6,7 @@ import optax
 import pytest
 
 from rsna_jax import config, errors, optim
+from rsna_jax.options import optim as optim_options
 
 
 def make(**fields):
@@ -74,7 +75,7 @@ def test_a_long_gradient_is_clipped_to_its_norm_and_a_short_one_is_not():
 
 
 @pytest.mark.parametrize('warmup', [0, 10])
-@pytest.mark.parametrize('name', config.SCHEDULES)
+@pytest.mark.parametrize('name', optim_options.SCHEDULES)
 def test_schedules_equal_those_of_optax_after_the_warmup(name, warmup):
   rate = optim.schedule(make(schedule=name, warmup_steps=warmup))
   other = {

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rsna_jax import config
 from rsna_jax.models import heads
+from rsna_jax.options import model as model_options
 
 TARGETS = (('cancer', 1), ('density', 4))
 
@@ -82,7 +82,7 @@ def test_metadata_starts_without_a_say_and_gets_a_gradient():
 
 
 def test_pools_are_those_of_the_config():
-  assert heads.POOLS == config.POOLS
+  assert heads.POOLS == model_options.POOLS
 
 
 def test_attention_starts_as_the_mean_and_learns():

@@ -14,6 +14,7 @@ from rsna_jax import errors, train
 from rsna_jax import run as run_lib
 from rsna_jax.data import convert, joined
 from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.options import data as data_options
 from rsna_jax.serve.learning.retrain_options import Options
 from rsna_jax.serve.store import tables, versions
 
@@ -126,7 +127,7 @@ def make_config(
   if options.batch_size:
     c.train.batch_size = options.batch_size
   # What a batch of another size, or of less original data, can still hold.
-  own = c.train.batch_size - config_lib.extra_examples(c)
+  own = c.train.batch_size - data_options.extra_examples(c)
   c.data.positives_per_batch = min(c.data.positives_per_batch, max(own - 1, 0))
   c.train.steps = options.steps
   c.train.log_every = min(c.train.log_every, options.steps)

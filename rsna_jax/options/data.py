@@ -1,0 +1,114 @@
+"""Which images a run is about, and how their batches are made."""
+
+import os
+
+import ml_collections
+
+from rsna_jax import schema
+from rsna_jax.options import checks
+
+DATA_SETS = ('rsna_mammography', 'mammography_folders', 'csv')
+READERS = ('auto', 'tf', 'numpy')
+WINDOWS = ('full', 'linear', 'none')
+QUALITIES = ('fast', 'fine', 'exact')
+SPLITS = ('folds', 'public', 'site', 'machine')
+EXTRA_ROWS = ('train', 'all')
+GROUPS = ('image', 'breast', 'exam')
+
+
+def default() -> ml_collections.ConfigDict:
+  """The fields of `data`."""
+  c = ml_collections.ConfigDict()
+  c.name = 'rsna_mammography'  # | mammography_folders | csv (no images)
+  c.dir = 'data'  # what `rsna-jax prepare --data-dir` wrote; csv: a folder
+  c.size = (512, 256)  # height and width of the prepared images
+  c.bits = 8  # 8 | 16 bits a pixel
+  c.window = 'full'  # VOI: full (any function) | linear (alone) | none
+  c.quality = 'fast'  # fast | fine | exact, as the data were prepared
+  c.for_processing = 'refuse'  # refuse | accept raw images
+  c.reader = 'auto'  # tf (tf.data) | numpy | auto: tf where installed
+  c.threads = 2  # that decode images
+  c.prefetch = 2  # batches held ready
+  c.split = 'folds'  # folds | public | site | machine: see data/folds.py
+  c.held_out = -1  # the site_id or machine_id that is the test split
+  c.folds = 4  # k of the patient-grouped folds
+  c.fold = 0  # the fold that is the validation split
+  c.split_seed = 0  # of the folds
+  c.target = 'cancer'  # cancer | density | density_cancer
+  # What an example is: one image; the images of a breast; or those of a breast
+  # and of the other side, to compare. The last two need a many-view model.
+  c.group = 'image'  # image | breast | exam
+  c.views = 2  # images of a breast in a training example; more are drawn from
+  c.positives_per_batch = 1  # with cancer, at least; 0: as they come
+  # More folders that `prepare` wrote with the same spec, to train on besides.
+  c.extra = ()
+  c.extra_share = 0.5  # of every training batch, that is drawn from them
+  c.extra_rows = 'train'  # of them: train, as data.split has it, or all
+  return c
+
+
+def check(found: checks.Checks) -> None:
+  """Checks the fields of `data`."""
+  c = found.config
+  found.one_of('data.name', DATA_SETS)
+  found.one_of('data.reader', READERS)
+  found.one_of('data.window', WINDOWS)
+  found.one_of('data.quality', QUALITIES)
+  found.one_of('data.for_processing', ('refuse', 'accept'))
+  found.one_of('data.bits', (8, 16))
+  found.one_of('data.split', SPLITS)
+  found.one_of('data.target', tuple(schema.TARGETS))
+  found.one_of('data.group', GROUPS)
+  found.one_of('data.extra_rows', EXTRA_ROWS)
+  found.at_least_one('data.threads', 'data.prefetch', 'data.views')
+  size = c.data.size
+  found.that(
+    'data.size',
+    len(size) == 2
+    and all(isinstance(n, int) and 16 <= n <= 8192 for n in size),
+    'two whole numbers from 16 to 8192, height and width',
+  )
+  found.that('data.folds', c.data.folds >= 2, 'at least 2')
+  found.that(
+    'data.fold',
+    0 <= c.data.fold < max(c.data.folds, 1),
+    'from 0 to data.folds - 1',
+  )
+  if c.data.split in ('site', 'machine'):
+    found.that(
+      'data.held_out',
+      c.data.held_out >= 0,
+      f'the {c.data.split}_id that is to be the test split',
+    )
+  found.that(
+    'data.positives_per_batch',
+    0 <= c.data.positives_per_batch < c.train.batch_size,
+    'from 0 to train.batch_size - 1',
+  )
+  _check_extra(found)
+
+
+def extra_examples(c: ml_collections.ConfigDict) -> int:
+  """How many examples of each training batch come from `data.extra`."""
+  if not c.data.extra:
+    return 0
+  return round(c.data.extra_share * c.train.batch_size)
+
+
+def _check_extra(found: checks.Checks) -> None:
+  c = found.config
+  extra = c.data.extra
+  found.that(
+    'data.extra',
+    all(isinstance(x, str) and x for x in extra)
+    and len({os.path.abspath(x) for x in (*extra, c.data.dir)})
+    == len(extra) + 1,
+    'folders that rsna-jax prepare wrote, each once, and not data.dir',
+  )
+  if extra:
+    found.that(
+      'data.extra_share',
+      0 < c.data.extra_share < 1 and 0 < extra_examples(c) < c.train.batch_size,
+      'above 0 and below 1, so that data.dir and data.extra each have an '
+      f'example of the {c.train.batch_size} of a batch',
+    )

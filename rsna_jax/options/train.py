@@ -1,0 +1,42 @@
+"""The loop of training, and the devices it runs on."""
+
+import ml_collections
+
+from rsna_jax.options import checks
+
+MODES = ('pmap', 'shard_map', 'jit')
+DTYPES = ('float32', 'bfloat16')
+
+
+def default_parallel() -> ml_collections.ConfigDict:
+  """The fields of `parallel`."""
+  c = ml_collections.ConfigDict()
+  c.mode = 'pmap'  # pmap (one host) | shard_map | jit (any number)
+  return c
+
+
+def default() -> ml_collections.ConfigDict:
+  """The fields of `train`."""
+  c = ml_collections.ConfigDict()
+  c.steps = 10_000
+  c.batch_size = 32  # of all devices together
+  c.dtype = 'float32'  # of the computation: float32 | bfloat16
+  c.log_every = 20  # steps
+  c.eval_every = 1_000  # steps
+  c.checkpoint_every = 1_000  # steps
+  c.keep = 2  # latest checkpoints kept beside the best one
+  return c
+
+
+def check(found: checks.Checks) -> None:
+  """Checks the fields of `parallel` and `train`."""
+  found.one_of('parallel.mode', MODES)
+  found.one_of('train.dtype', DTYPES)
+  found.at_least_one(
+    'train.steps',
+    'train.batch_size',
+    'train.log_every',
+    'train.eval_every',
+    'train.checkpoint_every',
+    'train.keep',
+  )
