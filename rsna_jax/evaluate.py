@@ -336,5 +336,8 @@ def _mean_loss(c, logits: np.ndarray, labels: np.ndarray) -> float:
   if not len(labels):
     return float('nan')
   target = c.data.target
-  batch = {f'label_{target}': labels.astype(np.int32)}
-  return float(np.mean(losses.create(c)({target: logits}, batch)))
+  batch = {
+    f'label_{target}': labels.astype(np.int32),
+    'weight': np.ones(len(labels), np.float32),
+  }
+  return float(losses.create(c)({target: logits}, batch)[target])

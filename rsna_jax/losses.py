@@ -1,4 +1,4 @@
-"""Losses by name: one number per example, left to the step to reduce."""
+"""Losses by name, reduced over the examples of all devices."""
 
 import types
 from collections.abc import Callable, Mapping
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from rsna_jax import errors
+from rsna_jax import errors, parallel
 
-Loss = Callable[[Mapping[str, jax.Array], Mapping[str, jax.Array]], jax.Array]
+Loss = Callable[..., Mapping[str, jax.Array]]
 
 
 def cross_entropy(
@@ -55,8 +55,11 @@ def create(config: ml_collections.ConfigDict) -> Loss:
   """The loss that a config asks for.
 
   Returns:
-    loss(logits, batch) -> (B,) float32: the sum over the targets in `logits`
-    ({target: (B, K)}); `batch` has a `label_<target>` (B,) for each.
+    loss(outputs, batch, axis=None, whole=None) -> {name: () float32}: a term
+    for each of `outputs` ({target: (B, K)}), and `total`, their sum. They are
+    reduced over the devices of `axis` already. `batch` has a `label_<target>`
+    (B,) for each, and `weight` (B,), or `weight_<target>` where a target has
+    its own. `whole` is what `batch` is a part of, whose weights normalise.
 
   Raises:
     errors.ConfigError: `loss.name` is not in `LOSSES`.
@@ -68,16 +71,39 @@ def create(config: ml_collections.ConfigDict) -> Loss:
     )
   function = LOSSES[options.name]
 
-  def loss(logits, batch):
-    terms = [
-      function(
-        value,
+  def loss(outputs, batch, axis=None, whole=None):
+    whole = batch if whole is None else whole
+    terms = {}
+    for target, logits in sorted(outputs.items()):
+      each = function(
+        logits,
         batch[f'label_{target}'],
         label_smoothing=options.label_smoothing,
         positive_weight=options.positive_weight,
       )
-      for target, value in sorted(logits.items())
-    ]
-    return sum(terms[1:], start=terms[0])
+      own = f'weight_{target}'
+      name = own if own in batch else 'weight'
+      terms[target] = mean(each, batch[name], axis, whole[name])
+    terms['total'] = sum(
+      list(terms.values())[1:], start=next(iter(terms.values()))
+    )
+    return terms
 
   return loss
+
+
+def mean(
+  values: jax.Array, weight: jax.Array, axis: str | None, whole: jax.Array
+) -> jax.Array:
+  """Weighted mean over the examples of all devices, () float32.
+
+  Args:
+    values: (B,).
+    weight: (B,).
+    axis: of the devices that share a batch; None under plain jit.
+    whole: the weights that normalise: `weight`, or those of all parts.
+  """
+  total = parallel.psum(jnp.sum(values * weight.astype(jnp.float32)), axis)
+  count = parallel.psum(jnp.sum(whole.astype(jnp.float32)), axis)
+  # A batch without any weight teaches nothing, and must not divide by 0.
+  return total / jnp.maximum(count, jnp.finfo(jnp.float32).tiny)

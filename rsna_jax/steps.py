@@ -91,6 +91,15 @@ def inputs(batch: Mapping[str, jax.Array]) -> tuple[jax.Array, jax.Array]:
   return to_float(image), meta.astype(jnp.float32)
 
 
+def extra_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
+  """What a network takes by name beside image and metadata.
+
+  Returns:
+    `slots` (B, V, 3) int32 where each row has several images, else nothing.
+  """
+  return {'slots': batch['slots']} if 'slots' in batch else {}
+
+
 def train_step(
   state: TrainState,
   batch: Mapping[str, jax.Array],
@@ -116,7 +125,7 @@ def train_step(
     rng: PRNG key of the run, the same at every step and on every device.
     model: the network, with `axis` as its `axis_name`.
     tx: the optimiser.
-    loss: (logits, batch) -> (B,).
+    loss: what `losses.create` returns.
     axis: of the devices that share the batch; None under plain jit.
     augment: `config.augment`; None leaves the images as they are.
     ema: decay of the averaged weights; shorter at first, (1 + n) / (10 + n)
@@ -124,7 +133,8 @@ def train_step(
 
   Returns:
     The state after the step, and float32 scalars `loss`, `grad_norm` (before
-    clipping) and `weight` (of all examples).
+    clipping), `weight` (of all examples) and, with several targets, a
+    `loss_<target>` for each.
   """
   augment_key, dropout_key = jax.random.split(
     jax.random.fold_in(rng, state.step)
@@ -133,24 +143,21 @@ def train_step(
   if augment is not None:
     keys = layers.example_keys(augment_key, image.shape[0], axis)
     image = augmentation.apply(image, keys, augment)
-  weight = batch['weight'].astype(jnp.float32)
 
   def mean_loss(params):
-    logits, updates = model.apply(
+    outputs, updates = model.apply(
       {'params': params, 'batch_stats': state.batch_stats},
       image,
       meta,
       True,
+      **extra_inputs(batch),
       rngs={'dropout': dropout_key},
       mutable=['batch_stats'],
     )
-    total = parallel.psum(jnp.sum(loss(logits, batch) * weight), axis)
-    count = parallel.psum(jnp.sum(weight), axis)
-    # A batch without any weight teaches nothing, and must not divide by 0.
-    value = total / jnp.maximum(count, jnp.finfo(jnp.float32).tiny)
-    return value, (updates.get('batch_stats', {}), count)
+    terms = loss(outputs, batch, axis)
+    return terms['total'], (updates.get('batch_stats', {}), terms)
 
-  (value, (batch_stats, count)), gradient = jax.value_and_grad(
+  (value, (batch_stats, terms)), gradient = jax.value_and_grad(
     mean_loss, has_aux=True
   )(state.params)
   gradient = parallel.pmean(gradient, axis)
@@ -175,8 +182,10 @@ def train_step(
   metrics = {
     'loss': value,
     'grad_norm': optax.tree.norm(gradient),
-    'weight': count,
+    'weight': parallel.psum(jnp.sum(batch['weight'].astype(jnp.float32)), axis),
   }
+  if len(terms) > 2:  # the total and more than one target
+    metrics |= {f'loss_{k}': v for k, v in terms.items() if k != 'total'}
   return state, metrics
 
 
@@ -204,4 +213,6 @@ def predict_step(
   """
   del axis
   image, meta = inputs(batch)
-  return model.apply(variables(state), image, meta, False)
+  return model.apply(
+    variables(state), image, meta, False, **extra_inputs(batch)
+  )

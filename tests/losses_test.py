@@ -36,11 +36,14 @@ def test_cross_entropy_equals_its_definition(
   rng = np.random.default_rng(0)
   logits = rng.normal(size=(12, count)).astype(np.float32) * 3
   labels = rng.integers(0, max(count, 2), 12).astype(np.int32)
-  found = losses.create(c)({target: logits}, {f'label_{target}': labels})
-  assert found.shape == (12,) and found.dtype == jnp.float32
-  np.testing.assert_allclose(
-    found, definition(logits, labels, smoothing, positive_weight), rtol=1e-5
-  )
+  weight = rng.uniform(size=12).astype(np.float32)
+  batch = {f'label_{target}': labels, 'weight': weight}
+  found = losses.create(c)({target: logits}, batch)
+  assert found['total'].shape == () and found['total'].dtype == jnp.float32
+  each = definition(logits, labels, smoothing, positive_weight)
+  expected = np.average(each, weights=weight)
+  np.testing.assert_allclose(found['total'], expected, rtol=1e-5)
+  np.testing.assert_allclose(found[target], expected, rtol=1e-5)
 
 
 def test_targets_are_added():
@@ -49,11 +52,11 @@ def test_targets_are_added():
   logits = {'a': rng.normal(size=(3, 1)), 'b': rng.normal(size=(3, 4))}
   logits = {k: jnp.asarray(v, jnp.float32) for k, v in logits.items()}
   batch = {'label_a': jnp.array([0, 1, 1]), 'label_b': jnp.array([3, 0, 2])}
-  np.testing.assert_allclose(
-    loss(logits, batch),
-    loss({'a': logits['a']}, batch) + loss({'b': logits['b']}, batch),
-    rtol=1e-6,
-  )
+  batch['weight'] = jnp.ones(3)
+  found = loss(logits, batch)
+  alone = [loss({k: v}, batch)['total'] for k, v in logits.items()]
+  np.testing.assert_allclose(found['total'], sum(alone), rtol=1e-6)
+  np.testing.assert_allclose([found['a'], found['b']], alone, rtol=1e-6)
 
 
 @pytest.mark.parametrize('count', [1, 4])
