@@ -4,7 +4,8 @@ The views are those a mammogram in standard orientation can have: never
 mirrored left to right, since the chest is always on the left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from rsna_jax import errors, steps
-from rsna_jax.data import augment
+from rsna_jax.data.augment import geometry
 from rsna_jax.options import evaluation
 
 SHIFT = 0.02  # of the height, up and down
@@ -34,7 +35,7 @@ def views(
     size: (H, W).
 
   Returns:
-    (V, 2, 3) float32 matrices as `augment.resample` takes them, and (V,)
+    (V, 2, 3) float32 matrices as `geometry.resample` takes them, and (V,)
     float32 exponents of the grey values.
 
   Raises:
@@ -95,20 +96,43 @@ def predict_step(
     names: of the views; none gives `steps.predict_step` itself.
     axis: unused.
   """
-  image, meta = steps.inputs(batch)
-  if not names or not image.size:
+  if not names:
     return steps.predict_step(state, batch, model=model, axis=axis)
-  matrices, gammas = views(names, image.shape[1:3])
-  variables = steps.variables(state)
+  image, meta = steps.inputs(batch)
+  variables, extra = steps.variables(state), steps.extra_inputs(batch)
+  logits = each_view(
+    lambda seen: model.apply(variables, seen, meta, False, **extra),
+    image,
+    names,
+  )
+  return jax.tree.map(lambda x: jnp.mean(x, axis=0), logits)
+
+
+def each_view(
+  function: Callable[[jax.Array], Any], image: jax.Array, names: Sequence[str]
+) -> Any:
+  """A function of images, for each of their views.
+
+  Args:
+    function: of images to arrays.
+    image: (B, H, W, 1) or (B, V, H, W, 1) floats in [0, 1].
+    names: of the views; without any, or without pixels, the image alone.
+
+  Returns:
+    What `function` returns, with an axis of views before all others.
+  """
+  if not names or not image.size:
+    return jax.tree.map(lambda x: x[None], function(image))
+  matrices, gammas = views(names, image.shape[-3:-1])
+  flat = image.reshape(-1, *image.shape[-3:-1])
 
   def one(view):
     matrix, gamma = view
-    seen = jax.vmap(augment.resample, (0, None))(image[..., 0], matrix)
+    seen = jax.vmap(geometry.resample, (0, None))(flat, matrix)
     # A power of one is not exact everywhere.
     seen = jnp.where(gamma == 1, seen, jnp.maximum(seen, 0) ** gamma)
-    return model.apply(variables, seen[..., None], meta, False)
+    return function(seen.reshape(image.shape))
 
   # One view after the other: the program holds the network once, and the
   # device one view's activations.
-  logits = jax.lax.map(one, (jnp.asarray(matrices), jnp.asarray(gammas)))
-  return jax.tree.map(lambda x: jnp.mean(x, axis=0), logits)
+  return jax.lax.map(one, (jnp.asarray(matrices), jnp.asarray(gammas)))

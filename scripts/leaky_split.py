@@ -105,7 +105,7 @@ def make_config(data_dir: pathlib.Path, options):
   c.seed = options.seed
   c.data.split_seed = options.seed
   for name in c.augment:
-    c.augment[name] = 0.0
+    c.augment[name] = type(c.augment[name])(0)
   c.train.steps = options.steps
   c.train.batch_size = options.batch_size
   c.train.eval_every = c.train.checkpoint_every = options.steps

@@ -1,10 +1,9 @@
-"""Augmentation against scipy, its limits, and what it must leave alone."""
+"""What apply() makes of options: limits, keys, and what it leaves alone."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import ndimage
 
 from rsna_jax import config
 from rsna_jax.data import augment
@@ -13,7 +12,7 @@ from rsna_jax.data import augment
 def options(**fields):
   c = config.default().augment
   for name in c:
-    c[name] = float(fields.pop(name, 0.0))
+    c[name] = type(c[name])(fields.pop(name, 0))
   assert not fields
   return c
 
@@ -26,33 +25,6 @@ def images(count=6, height=24, width=16):
   values = np.random.default_rng(0).random((count, height, width, 1))
   values[:, :, width // 2 :] = 0  # background beside the breast
   return jnp.asarray(values, jnp.float32)
-
-
-@pytest.mark.parametrize(
-  'matrix',
-  [
-    [[1, 0, 0], [0, 1, 0]],
-    [[1, 0, 2.25], [0, 1, -3.5]],
-    [[0.9, 0.3, -1.2], [-0.3, 0.9, 4.1]],
-    [[-1, 0, 12], [0, 1.4, -3]],
-    [[1, 0, 500], [0, 1, 0]],
-    [[1, 0, -13], [0, 1, 0.5]],
-  ],
-)
-def test_resampling_equals_scipy(matrix):
-  matrix = np.array(matrix, np.float64)
-  image = np.random.default_rng(0).random((13, 9)).astype(np.float32)
-  expected = ndimage.affine_transform(
-    np.pad(image, 2).astype(np.float64),
-    matrix[:, :2],
-    # Both images moved by the border of zeros that scipy needs to fade into.
-    matrix[:, 2] + 2,
-    output_shape=image.shape,
-    order=1,
-    mode='constant',
-  )
-  found = augment.resample(jnp.asarray(image), jnp.asarray(matrix, jnp.float32))
-  np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_all_options_at_zero_leave_the_images_as_they_are():
@@ -156,3 +128,76 @@ def test_an_image_changes_by_its_own_key_alone():
 def test_a_batch_without_pixels_passes():
   empty = jnp.zeros((2, 0, 0, 1))
   assert augment.apply(empty, keys(2), config.default().augment) is empty
+
+
+# Option -> value, and whether black stays black.
+ALONE = {
+  'flip_horizontal': (1.0, False),
+  'shear_deg': (20.0, False),
+  'box_jitter': (0.3, False),
+  'crop': (0.3, False),
+  'elastic': (0.45, False),
+  'grid': (0.5, False),
+  'gamma': (1.0, True),
+  'tone_curve': (0.8, True),
+  'downscale': (3.0, False),
+  'noise': (0.2, True),
+  'cutout': (4, True),
+  'polarity': (1.0, False),
+}
+
+
+@pytest.mark.parametrize('name', ALONE)
+def test_an_option_alone_changes_images_within_their_range(name):
+  value, black = ALONE[name]
+  x = images()
+  o = options(**{name: value}, elastic_cells=4, grid_cells=5, cutout_size=0.5)
+  found = np.asarray(augment.apply(x, keys(6), o))
+  assert found.shape == x.shape and found.dtype == np.float32
+  assert found.min() >= 0 and found.max() <= 1
+  changed = np.abs(found - x).max(axis=(1, 2, 3)) > 0.01
+  assert changed.mean() >= 0.5
+  if black:
+    assert (found[:, :, 8:] == 0).all()
+  if name == 'polarity':
+    np.testing.assert_allclose(found, 1 - x, atol=1e-6)
+  if name == 'flip_horizontal':
+    np.testing.assert_array_equal(found, x[:, :, ::-1])
+
+
+def test_a_crop_keeps_the_scale():
+  x = images(16)
+  found = np.asarray(augment.apply(x, keys(16), options(crop=0.3)))
+  whole = 0
+  for image, result in zip(np.asarray(x), found, strict=True):
+    rows, columns, _ = np.nonzero(result)
+    rows = slice(rows.min(), rows.max() + 1)
+    part = result[rows, : columns.max() + 1, 0]
+    # A window of the original at its own rows, interpolated between columns.
+    errors = []
+    for left in np.linspace(0, 0.3 * 16, 481):
+      place = np.arange(part.shape[1]) + left
+      expected = [np.interp(place, np.arange(16), r) for r in image[rows, :, 0]]
+      errors.append(np.abs(part - expected)[:, :-1].max())
+    assert min(errors) < 0.02
+    whole += part.shape[0]
+  assert whole < 16 * 24 * 0.9
+
+
+def test_what_an_option_draws_does_not_hang_on_the_others():
+  x, k = images(), keys(6)
+  plain = augment.apply(x, k, options(gamma=0.5))
+  more = augment.apply(x, k, options(gamma=0.5, flip_vertical=1))
+  np.testing.assert_array_equal(more, plain[:, ::-1])
+
+
+def test_everything_at_once_stays_in_range_and_goes_by_the_key():
+  o = config.default().augment
+  for name, (value, _) in ALONE.items():
+    o[name] = value if name != 'polarity' else 0.5
+  run = jax.jit(lambda images, keys: augment.apply(images, keys, o))
+  x, k = images(), keys(6)
+  found = np.asarray(run(x, k))
+  assert found.min() >= 0 and found.max() <= 1
+  order = np.array([3, 0, 5, 1, 4, 2])
+  np.testing.assert_allclose(run(x[order], k[order]), found[order], atol=1e-6)

@@ -1,0 +1,162 @@
+"""Mixup and cutmix: two examples become one, with the labels of both.
+
+The partner of an example is its neighbour, i ^ 1 in the whole batch. So a pair
+never lies on two devices, and the result does not depend on how many there
+are; batches are in random order, hence so are pairs.
+
+Zhang et al., "mixup: Beyond Empirical Risk Minimization", 2018; Yun et al.,
+"CutMix: Regularization Strategy to Train Strong Classifiers", 2019.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from rsna_jax import errors
+
+MIX = 'mix'  # of a batch: (B,) share of the example itself
+_PARTNER = 'partner_'
+_KEY = 7  # folded into an example's key; `augment` has the others
+
+
+def apply(
+  image: jax.Array,
+  meta: jax.Array,
+  batch: Mapping[str, jax.Array],
+  keys: jax.Array,
+  options: ml_collections.ConfigDict,
+) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
+  """Mixes each example with its neighbour, or leaves it, as its key says.
+
+  Args:
+    image: (B, H, W, 1) or (B, V, H, W, 1): V views are mixed one by one.
+    meta: (B, M), mixed in the same shares.
+    batch: that `unmix` will be given.
+    keys: (B,) PRNG keys.
+    options: `config.augment`; with `mixup` and `cutmix` at 0 all is returned
+      as it is.
+
+  Returns:
+    image, meta, and the batch with `mix` and with `partner_<name>` for each
+    label and weight.
+
+  Raises:
+    errors.ConfigError: B is odd.
+  """
+  o = options
+  if not o.mixup and not o.cutmix:
+    return image, meta, batch
+  count = meta.shape[0]
+  if count % 2:
+    raise errors.ConfigError(
+      f'augment.mixup={o.mixup}, augment.cutmix={o.cutmix}: a device has '
+      f'{count} examples of a batch, and pairs need an even number: change '
+      'train.batch_size'
+    )
+  keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _KEY)
+  blend, box = jax.vmap(lambda key: _draw(key, o))(keys)
+  share = blend
+  if image.size:
+    height, width = image.shape[-3:-1]
+    inside = jax.vmap(lambda one: inside_box(one, height, width))(box)
+    share = blend * (1 - jnp.mean(inside, axis=(1, 2)))
+    keep = blend[:, None, None] * (1 - inside)
+    between = (1,) * (image.ndim - 4)
+    keep = keep.reshape(count, *between, height, width, 1)
+    image = image * keep + partner(image) * (1 - keep)
+  else:
+    # Without pixels a box has its share of the metadata all the same.
+    share = blend * (1 - box[:, 2] * box[:, 3])
+  meta = meta * share[:, None] + partner(meta) * (1 - share[:, None])
+  others = {
+    _PARTNER + name: partner(value)
+    for name, value in batch.items()
+    if name.startswith(('label_', 'weight'))
+  }
+  return image, meta, {**batch, MIX: share, **others}
+
+
+def unmix(
+  outputs: Mapping[str, jax.Array], batch: Mapping[str, jax.Array]
+) -> tuple[Mapping[str, jax.Array], Mapping[str, jax.Array]]:
+  """Outputs and labels of a mixed batch as plain weighted rows, for a loss.
+
+  The loss of a mixed example is that with its own labels times its share, and
+  that with its partner's times the rest. So the rows are doubled, and any
+  loss that heeds weights need not know of mixing.
+
+  Args:
+    outputs: name -> (B, ...) logits.
+    batch: as `apply` returned it, or rows of that.
+
+  Returns:
+    Both with 2 B rows; as they are where nothing was mixed.
+  """
+  if MIX not in batch:
+    return outputs, batch
+  doubled = {
+    name: jnp.concatenate([value, value]) for name, value in outputs.items()
+  }
+  return doubled, unmix_rows(batch)
+
+
+def unmix_rows(
+  batch: Mapping[str, jax.Array],
+) -> Mapping[str, jax.Array]:
+  """The labels and weights alone of `unmix`; what has no label is left out."""
+  if MIX not in batch:
+    return batch
+  share, found = batch[MIX], {}
+  for name in batch:
+    if name.startswith(('label_', 'weight')):
+      own, other = batch[name], batch[_PARTNER + name]
+      if name.startswith('weight'):
+        own, other = own * share, other * (1 - share)
+      found[name] = jnp.concatenate([own, other])
+  return found
+
+
+def partner(values: jax.Array) -> jax.Array:
+  """(B, ...) values, those of each pair exchanged."""
+  pairs = values.reshape(values.shape[0] // 2, 2, *values.shape[1:])
+  return pairs[:, ::-1].reshape(values.shape)
+
+
+def inside_box(box: jax.Array, height: int, width: int) -> jax.Array:
+  """(H, W) float32: 1 for pixels whose centre lies in a box, else 0.
+
+  Args:
+    box: (4,) row and column of the centre, height and width, as shares.
+    height: H.
+    width: W.
+  """
+  row = (jnp.arange(height)[:, None] + 0.5) / height
+  column = (jnp.arange(width) + 0.5) / width
+  inside = (jnp.abs(row - box[0]) < box[2] / 2) & (
+    jnp.abs(column - box[1]) < box[3] / 2
+  )
+  return inside.astype(jnp.float32)
+
+
+def _draw(key, o) -> tuple[jax.Array, jax.Array]:
+  """Share of the example itself and a box that is the partner's, (4,).
+
+  Of the two at most one does anything: the share is 1, or the box empty.
+  """
+  which, mixup, cutmix, place = jax.random.split(key, 4)
+  draw = jax.random.uniform(which)
+  blend, empty = jnp.float32(1), jnp.float32(0)
+  if o.mixup:
+    share = jax.random.beta(mixup, o.mixup_alpha, o.mixup_alpha)
+    blend = jnp.where(draw < o.mixup, share, blend)
+  side = empty
+  if o.cutmix:
+    share = jax.random.beta(cutmix, o.cutmix_alpha, o.cutmix_alpha)
+    chosen = (draw >= o.mixup) & (draw < o.mixup + o.cutmix)
+    side = jnp.where(chosen, jnp.sqrt(1 - share), empty)
+  centre = jax.random.uniform(place, (2,))
+  # Boxes lie within the image, so that their area is what was drawn.
+  centre = side / 2 + centre * (1 - side)
+  return blend, jnp.concatenate([centre, jnp.stack([side, side])])
