@@ -130,11 +130,21 @@ def cancer_probability(logits: np.ndarray, target: str) -> np.ndarray | None:
 
 
 def target_probabilities(logits: np.ndarray, target: str) -> np.ndarray:
+  """(N, K) float64 probabilities of a target, K being `TARGETS[target]`."""
+  logits = np.asarray(logits, np.float64)
+  if logits.shape[-1] != TARGETS[target]:
+    raise ValueError(
+      f'{target}: {logits.shape[-1]} logits, where it has {TARGETS[target]}'
+    )
+  return probabilities(logits)
+
+
+def probabilities(logits: np.ndarray) -> np.ndarray:
   """(N, K) float64 probabilities: sigmoid for one logit, else softmax."""
   logits = np.asarray(logits, np.float64)
-  if TARGETS[target] == 1:
+  if logits.shape[-1] == 1:
     # exp of a non-positive number alone, so that nothing overflows.
     small = np.exp(-np.abs(logits))
     return np.where(logits >= 0, 1 / (1 + small), small / (1 + small))
-  shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-  return shifted / shifted.sum(axis=1, keepdims=True)
+  shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+  return shifted / shifted.sum(axis=-1, keepdims=True)

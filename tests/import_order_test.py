@@ -54,7 +54,9 @@ LAYERS = (
   ),
   (
     'steps',
+    'accumulation',
     'tta',
+    'joining',
     'saliency',
     'checkpoint',
     'arrays',
@@ -124,6 +126,7 @@ LAYERS = (
     'data.spec',
     'data.folds',
     'data.order',
+    'data.groups',
   ),
   ('data.breast', 'data.grey', 'data.image', 'data.metadata', 'data.table'),
   (
