@@ -2,28 +2,32 @@
 
 Orbax restores flipped bits silently, so every restore first compares the files
 with the manifest that was written after the save; a damaged or unfinished step
-is named and the one before is taken.
+is named and the one before is taken. Which steps there are, their scores and
+which are kept is decided here: Orbax's manager opens the files of every step,
+and fails where one of them is damaged.
 """
 
+import concurrent.futures
 import dataclasses
 import errno
-import hashlib
 import json
 import logging
 import os
 import pathlib
 import shutil
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
-import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from jax.experimental import multihost_utils
 
-from rsna_jax import errors, files
+from rsna_jax import arrays, errors, files, integrity, step_folders
 
 MAX_BYTES = 64 << 30  # of a step; that of the largest model has 3
-_MANIFEST = 'manifest.json'
+# In the folder of a step; the first is what Orbax's manager calls it.
+_STATE = 'default'
+_NOTES = 'notes.json'
 _OVERHEAD_BYTES = 2**16  # of Orbax's own files
 _LOG = logging.getLogger('rsna_jax')
 
@@ -34,10 +38,19 @@ class CheckpointError(errors.RunError):
 
 @dataclasses.dataclass(frozen=True)
 class Restored:
-  """A verified checkpoint: the state's arrays on the host, and its step."""
+  """A verified checkpoint.
+
+  Attributes:
+    state: the state's arrays, on the host.
+    step: how many training steps it has seen.
+    scored: whether it was evaluated.
+    notes: what `save` was given.
+  """
 
   state: Any
   step: int
+  scored: bool = False
+  notes: Mapping = dataclasses.field(default_factory=dict)
 
 
 class Checkpoints:
@@ -53,43 +66,56 @@ class Checkpoints:
     self, workdir: str | os.PathLike, *, keep: int = 2, read_only: bool = False
   ):
     self.folder = pathlib.Path(workdir).absolute() / 'checkpoints'
+    self._keep = keep
     self._read_only = read_only
+    self._thread = concurrent.futures.ThreadPoolExecutor(1, 'checkpoint')
+    self._saving: tuple[int, concurrent.futures.Future] | None = None
+    # Step -> whether it has a score. Remembered, because processes that looked
+    # at the disk, each at its own time, would not agree on what to save.
+    self._there: dict[int, bool] = {}
     if not read_only:
-      self._drop_unfinished()
-    self._manager = ocp.CheckpointManager(
-      self.folder,
-      item_handlers=ocp.PyTreeCheckpointHandler(),
-      options=ocp.CheckpointManagerOptions(
-        # The manifest has to follow the files, so saving does not return
-        # before they are there.
-        enable_async_checkpointing=False,
-        best_fn=_score,
-        best_mode='max',
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(
-          [
-            checkpoint_managers.LatestN(keep),
-            checkpoint_managers.BestN(
-              get_metric_fn=_score, n=1, keep_checkpoints_without_metrics=False
-            ),
-          ]
-        ),
-        create=not read_only,
-        read_only=read_only,
-        cleanup_tmp_directories=not read_only,
-      ),
-    )
+      if jax.process_index() == 0:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        step_folders.remove_unfinished(self.folder)
+      _meet('checkpoints')  # nobody looks at what is being removed
+      for step in finished_steps(workdir):
+        self._there[step] = step_folders.is_scored(self.folder / str(step))
 
   def __enter__(self) -> 'Checkpoints':
     return self
 
-  def __exit__(self, *unused) -> None:
-    self.close()
+  def __exit__(self, kind, *unused) -> None:
+    try:
+      self.close()
+    except Exception:
+      if kind is None:
+        raise  # else what ended the run says more
 
   def close(self) -> None:
-    self._manager.close()
+    """Waits for what is being saved, and raises what `wait` raises."""
+    try:
+      self.wait()
+    finally:
+      self._thread.shutdown()
+
+  def wait(self) -> None:
+    """Returns when what was given to `save` is on the disk.
+
+    Raises:
+      OSError: it does not fit; the steps before are whole.
+    """
+    if self._saving is None:
+      return
+    (step, saving), self._saving = self._saving, None
+    try:
+      saving.result()
+    except BaseException:
+      self._there.pop(step, None)
+      raise
 
   def steps(self) -> list[int]:
     """Finished steps, in order."""
+    self.wait()
     return finished_steps(self.folder.parent)
 
   def latest(self) -> int | None:
@@ -98,51 +124,69 @@ class Checkpoints:
 
   def best(self) -> int | None:
     """The step with the highest score on the validation split."""
-    scored = []
-    for step in self.steps():
-      path = self.folder / str(step) / 'metrics' / 'metrics'
-      try:
-        scored.append((float(json.loads(path.read_text())['score']), step))
-      except (OSError, ValueError, KeyError, TypeError):
-        continue
-    return max(scored)[1] if scored else self.latest()
+    self.wait()
+    return step_folders.best(self.folder) or self.latest()
 
-  def save(self, state: Any, step: int, score: float | None = None) -> None:
+  def save(
+    self,
+    state: Any,
+    step: int,
+    score: float | None = None,
+    notes: Mapping | None = None,
+    *,
+    wait: bool = True,
+  ) -> None:
     """Writes the state, and then its manifest.
+
+    A save that was begun before is waited for. A finished step stays as it is,
+    except that one without a score may get it.
 
     Args:
       state: a tree of arrays, replicated on every device.
       step: how many training steps it has seen.
       score: of the validation split, higher is better; None: not evaluated.
         NaN counts as the lowest.
+      notes: what else is needed to go on, as JSON has it.
+      wait: False returns as soon as the state is copied; what goes wrong
+        later is raised by the next call.
 
     Raises:
       OSError: the disk is full; the steps before are whole.
     """
-    if step in self.steps():
+    self.wait()
+    folder = self.folder / str(step)
+    if step in self._there:
+      if score is not None and not self._there[step]:
+        self._there[step] = True
+        if jax.process_index() == 0:
+          step_folders.write_score(folder, score)
+          integrity.seal(folder)
       return
+    # Copies, because the next step may write over the memory of this state.
+    state = jax.tree.map(lambda leaf: np.array(leaf), jax.device_get(state))
     self._check_space(state, step)
-    metrics = None
+    self._there[step] = score is not None
+    self._saving = (
+      step,
+      self._thread.submit(self._write, state, folder, score, dict(notes or {})),
+    )
+    if wait:
+      self.wait()
+
+  def _write(self, state, folder, score, notes) -> None:
+    first = jax.process_index() == 0
+    if first:
+      step_folders.remove(folder)
+      folder.mkdir()
+    arrays.write(folder / _STATE, state)
+    if not first:
+      return
+    if notes:
+      files.write_json(folder / _NOTES, notes)
     if score is not None:
-      metrics = {'score': float(score) if np.isfinite(score) else -1.0}
-    try:
-      self._manager.save(
-        step,
-        args=ocp.args.PyTreeSave(jax.device_get(state)),
-        metrics=metrics,
-        force=True,
-      )
-      self._manager.wait_until_finished()
-    except ValueError as error:
-      # tensorstore reports a full disk as a ValueError.
-      if 'No space left' in str(error) or 'ENOSPC' in str(error):
-        raise OSError(
-          errno.ENOSPC, os.strerror(errno.ENOSPC), str(self.folder)
-        ) from error
-      raise
-    if jax.process_index() == 0:
-      folder = self.folder / str(step)
-      files.write_json(folder / _MANIFEST, _digests(folder))
+      step_folders.write_score(folder, score)
+    integrity.seal(folder)
+    step_folders.remove_old(self.folder, self._keep)
 
   def restore(self, like: Any, step: int | None = None) -> Restored | None:
     """Reads the newest undamaged checkpoint, or exactly `step`.
@@ -170,20 +214,14 @@ class Checkpoints:
     for candidate in candidates:
       damage = self.damage(candidate)
       if damage is None:
-        try:
-          restored = Restored(self._read(like, candidate), candidate)
-        except CheckpointError:
-          raise
-        except (ValueError, KeyError, TypeError, OSError) as error:
-          # As the manifest has it, and yet none that Orbax wrote.
-          raise CheckpointError(
-            f'{self.folder / str(candidate)}: no checkpoint that can be read '
-            f'({type(error).__name__}); restore the folder from a copy'
-          ) from error
+        restored = self._restore(like, candidate)
         if not self._read_only:
-          # They will be trained, and saved, again.
+          # They will be trained, and saved, again; once nobody reads them.
+          _meet(f'restored {candidate}')
           for other in damaged:
-            self._manager.delete(other)
+            self._there.pop(other, None)
+            if jax.process_index() == 0:
+              step_folders.remove(self.folder / str(other))
         return restored
       damaged.append(candidate)
       _LOG.warning(
@@ -201,26 +239,28 @@ class Checkpoints:
 
   def damage(self, step: int) -> str | None:
     """What differs from the manifest of a step, or None."""
+    self.wait()
+    return integrity.damage(self.folder / str(step), MAX_BYTES)
+
+  def _restore(self, like: Any, step: int) -> Restored:
     folder = self.folder / str(step)
     try:
-      expected = json.loads((folder / _MANIFEST).read_text(encoding='utf-8'))
-    except (OSError, ValueError, RecursionError) as error:
-      return f'{_MANIFEST}: {type(error).__name__}'
-    if not isinstance(expected, dict):
-      return f'{_MANIFEST}: not a list of files'
-    # A file of nothing but a hole would be read for hours.
-    size = sum(p.stat().st_size for p in folder.rglob('*') if p.is_file())
-    if size > MAX_BYTES:
-      return f'{size >> 30} GiB, at most {MAX_BYTES >> 30} are read'
-    found = _digests(folder)
-    for name in sorted(expected.keys() | found.keys()):
-      if name not in found:
-        return f'{name} is missing'
-      if name not in expected:
-        return f'{name} does not belong there'
-      if found[name] != expected[name]:
-        return f'{name} has changed'
-    return None
+      notes = {}
+      if (folder / _NOTES).is_file():
+        notes = json.loads((folder / _NOTES).read_text())
+      state = arrays.read(folder / _STATE, like)
+      return Restored(state, step, step_folders.is_scored(folder), notes)
+    except arrays.OtherArrays as error:
+      raise CheckpointError(
+        f'{folder}: {error}: this run is of another model or metadata; choose '
+        'another --workdir'
+      ) from error
+    except (ValueError, KeyError, TypeError, OSError) as error:
+      # As the manifest has it, and yet none that Orbax wrote.
+      raise CheckpointError(
+        f'{folder}: no checkpoint that can be read '
+        f'({type(error).__name__}); restore the folder from a copy'
+      ) from error
 
   def _check_space(self, state: Any, step: int) -> None:
     """Refuses a save that cannot fit, before Orbax starts on it."""
@@ -234,88 +274,13 @@ class Checkpoints:
         f'{self.folder / str(step)} ({needed:,} bytes wanted, {free:,} free)',
       )
 
-  def _read(self, like: Any, step: int) -> Any:
-    # Shapes first: Orbax would cut or pad an array silently.
-    where = self.folder / str(step)
-    found = self._manager.item_metadata(step)
-    template = jax.tree.map(
-      lambda leaf: (
-        np.zeros(np.shape(leaf), np.asarray(leaf).dtype)
-        if not hasattr(leaf, 'dtype')
-        else np.zeros(leaf.shape, leaf.dtype)
-      ),
-      like,
-    )
-    expected = _shapes(template)
-    stored = _shapes(found.tree if hasattr(found, 'tree') else found)
-    for name in sorted(expected.keys() | stored.keys()):
-      if expected.get(name) != stored.get(name):
-        raise CheckpointError(
-          f'{where}: {name} is {stored.get(name, "missing")}, the model has '
-          f'{expected.get(name, "no such array")}: this run is of another '
-          'model or metadata; choose another --workdir'
-        )
-    return self._manager.restore(
-      step,
-      args=ocp.args.PyTreeRestore(
-        item=template,
-        restore_args=jax.tree.map(
-          lambda leaf: ocp.RestoreArgs(
-            restore_type=np.ndarray, dtype=leaf.dtype
-          ),
-          template,
-        ),
-      ),
-    )
-
-  def _drop_unfinished(self) -> None:
-    """Removes steps that were being written when the process died."""
-    if jax.process_index() != 0 or not self.folder.is_dir():
-      return
-    finished = set(self.steps())
-    for path in self.folder.iterdir():
-      if (
-        path.is_dir() and path.name.isdigit() and int(path.name) not in finished
-      ):
-        _LOG.warning('checkpoint %s was never finished: removed', path)
-        shutil.rmtree(path)
-
 
 def finished_steps(workdir: str | os.PathLike) -> list[int]:
   """Steps of a run whose checkpoints have a manifest, in order."""
-  return sorted(
-    int(path.parent.name)
-    for path in pathlib.Path(workdir).glob(f'checkpoints/*/{_MANIFEST}')
-    if path.parent.name.isdigit()
-  )
+  return step_folders.finished(pathlib.Path(workdir) / 'checkpoints')
 
 
-def _score(metrics: dict) -> float:
-  return metrics['score']
-
-
-def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
-  leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
-  return {_name(path): tuple(leaf.shape) for path, leaf in leaves}
-
-
-def _name(path) -> str:
-  """The same name for an attribute, a key and an index of a tree."""
-  parts = []
-  for key in path:
-    for attribute in ('name', 'key', 'idx'):
-      if hasattr(key, attribute):
-        parts.append(str(getattr(key, attribute)))
-        break
-  return '/'.join(parts)
-
-
-def _digests(folder: pathlib.Path) -> dict[str, str]:
-  digests = {}
-  for path in sorted(folder.rglob('*')):
-    if path.is_file() and path.name != _MANIFEST:
-      with path.open('rb') as file:
-        digests[str(path.relative_to(folder))] = hashlib.file_digest(
-          file, 'sha256'
-        ).hexdigest()
-  return digests
+def _meet(name: str) -> None:
+  """Waits for the other processes of the run to come here."""
+  if jax.process_count() > 1:
+    multihost_utils.sync_global_devices(name)

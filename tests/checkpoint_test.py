@@ -93,6 +93,52 @@ def test_every_flipped_bit_is_found_and_the_step_before_is_taken(
     assert 'checkpoints/2 is damaged' in caplog.text
 
 
+def test_a_damaged_score_stops_neither_looking_on_nor_going_on(
+  tmp_path, caplog
+):
+  with checkpoint.Checkpoints(tmp_path) as saved:
+    saved.save(_state(1), 1, 0.5)
+    saved.save(_state(2), 2, 0.7)
+  path = next((tmp_path / 'checkpoints' / '2').rglob('metrics/metrics'))
+  path.write_text(path.read_text().replace(':', '!'))
+  for read_only in (True, False):
+    caplog.clear()
+    with checkpoint.Checkpoints(tmp_path, read_only=read_only) as saved:
+      assert saved.best() == 1
+      assert saved.restore(_state(0)).step == 1
+      assert 'checkpoints/2 is damaged' in caplog.text
+  assert checkpoint.finished_steps(tmp_path) == [1]
+
+
+def test_a_step_may_get_its_score_and_keeps_its_notes(tmp_path):
+  with checkpoint.Checkpoints(tmp_path) as saved:
+    saved.save(_state(1), 1, 0.9, wait=False)
+    saved.save(_state(2), 2, notes={'losses': [0.25, 1e-300]}, wait=False)
+    assert not saved.restore(_state(0)).scored
+    saved.save(_state(2), 2, 0.95)
+    restored = saved.restore(_state(0))
+    assert saved.best() == 2
+  assert restored.scored and restored.notes == {'losses': [0.25, 1e-300]}
+  assert _equal(restored.state, _state(2))
+
+
+def test_a_save_in_the_background_is_a_copy_and_its_error_comes_later(
+  tmp_path,
+):
+  state = {'a': np.zeros(1000)}
+  with checkpoint.Checkpoints(tmp_path) as saved:
+    saved.save(state, 1, wait=False)
+    state['a'] += 1
+    assert not saved.restore(state).state['a'].any()
+    (tmp_path / 'checkpoints' / '2').write_text('a file in the way')
+    saved.save(state, 2, wait=False)
+    with pytest.raises(NotADirectoryError):
+      saved.wait()
+    (tmp_path / 'checkpoints' / '2').unlink()
+    saved.save(state, 2)
+    assert saved.steps() == [1, 2]
+
+
 def test_a_missing_an_emptied_and_an_added_file_are_damage(tmp_path):
   with checkpoint.Checkpoints(tmp_path) as saved:
     saved.save(_state(1), 1)
