@@ -5,7 +5,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 
-from rsna_jax.models import heads, layers
+from rsna_jax.models import heads, layers, residual
 
 _STEM = 16
 _STAGES = (32, 64, 128, 256)
@@ -18,6 +18,7 @@ class Block(nn.Module):
   stride: int
   dtype: Any
   axis_name: str | None
+  drop: float = 0.0
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -32,6 +33,7 @@ class Block(nn.Module):
     if x.shape != y.shape:
       x = layers.Pointwise(self.features, self.stride, self.dtype)(x)
       x = norm(x)
+    y = residual.DropPath(self.drop, self.axis_name)(y, train)
     return nn.relu(x + y)
 
 
@@ -42,6 +44,8 @@ class Trunk(nn.Module):
   depth: float
   dtype: Any
   axis_name: str | None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool) -> jax.Array:
@@ -51,14 +55,18 @@ class Trunk(nn.Module):
     )
     x = layers.BatchNorm(self.axis_name, self.dtype, 0.9, 1e-5)(x, train)
     x = nn.relu(x)
-    for features in _STAGES:
-      for i in range(max(1, round(self.depth))):
-        x = Block(
-          heads.channels(features, self.width),
-          2 if i == 0 else 1,
-          self.dtype,
-          self.axis_name,
-        )(x, train)
+    each = max(1, round(self.depth))
+    count = each * len(_STAGES)
+    for number in range(count):
+      stage, i = divmod(number, each)
+      x = residual.module(Block, self.remat)(
+        heads.channels(_STAGES[stage], self.width),
+        2 if i == 0 else 1,
+        self.dtype,
+        self.axis_name,
+        residual.drop_rate(self.drop_path, number, count),
+        name=f'Block_{number}',
+      )(x, train)
     return x
 
 
@@ -66,8 +74,22 @@ class CNN(heads.Classifier):
   """Feature maps are 1/32 of the image, 256 channels wide at `width` 1.
 
   `depth` is the number of residual blocks in each of the four stages.
+
+  Attributes:
+    drop_path: rate of the last block; see `residual.DropPath`.
+    remat: see `residual.module`.
   """
 
+  drop_path: float = 0.0
+  remat: str = 'none'
+
   def setup(self):
-    self.trunk = Trunk(self.width, self.depth, self.dtype, self.axis_name)
+    self.trunk = Trunk(
+      self.width,
+      self.depth,
+      self.dtype,
+      self.axis_name,
+      self.drop_path,
+      self.remat,
+    )
     self.head = self.make_head()

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsna_jax.models import heads, layers
+from rsna_jax.models import heads, layers, residual
 
 _STEM, _TOP = 24, 1280
 
@@ -65,6 +65,7 @@ class Block(nn.Module):
   axis_name: str | None
   epsilon: float
   depthwise: str | None
+  drop: float = 0.0
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
@@ -101,7 +102,9 @@ class Block(nn.Module):
         seen = nn.silu(pointwise(seen, max(1, width // 4), 'se_reduce', True))
         x = x * nn.sigmoid(pointwise(seen, x.shape[-1], 'se_expand', True))
       x = norm(pointwise(x, self.features, 'project_conv'), 'project_bn')
-    return x + inputs if x.shape == inputs.shape else x
+    if x.shape != inputs.shape:
+      return x
+    return residual.DropPath(self.drop, self.axis_name)(x, train) + inputs
 
 
 class Trunk(nn.Module):
@@ -114,6 +117,8 @@ class Trunk(nn.Module):
   epsilon: float
   input_scale: float
   depthwise: str | None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool) -> jax.Array:
@@ -131,8 +136,9 @@ class Trunk(nn.Module):
     x = image.astype(self.dtype) * self.input_scale - 1
     x = layers.Conv3x3(size(_STEM), 2, dtype=self.dtype, name='stem_conv')(x)
     x = norm(x, 'stem_bn')
-    for name, _, i, stage in blocks(self.depth):
-      x = Block(
+    found = list(blocks(self.depth))
+    for number, (name, _, i, stage) in enumerate(found):
+      x = residual.module(Block, self.remat)(
         size(stage.features),
         stage.expand,
         stage.stride if i == 0 else 1,
@@ -141,6 +147,7 @@ class Trunk(nn.Module):
         self.axis_name,
         self.epsilon,
         self.depthwise,
+        residual.drop_rate(self.drop_path, number, len(found)),
         name=name,
       )(x, train)
     x = layers.Pointwise(size(_TOP), 1, self.dtype, name='top_conv')(x)
@@ -155,11 +162,15 @@ class EfficientNetV2S(heads.Classifier):
     input_scale: the input is the image times this, less 1; Keras's weights were
       trained with 255 / 128.
     depthwise: form of the depthwise convolution; None: by platform.
+    drop_path: rate of the last block; see `residual.DropPath`.
+    remat: see `residual.module`.
   """
 
   epsilon: float = 1e-3
   input_scale: float = 2.0
   depthwise: str | None = None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   def setup(self):
     self.trunk = Trunk(
@@ -170,5 +181,7 @@ class EfficientNetV2S(heads.Classifier):
       self.epsilon,
       self.input_scale,
       self.depthwise,
+      self.drop_path,
+      self.remat,
     )
     self.head = self.make_head()

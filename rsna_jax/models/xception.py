@@ -11,7 +11,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsna_jax.models import heads, layers
+from rsna_jax.models import heads, layers, residual
 
 _MIDDLE_BLOCKS = 8
 
@@ -33,6 +33,8 @@ class Trunk(nn.Module):
     momentum: of batch normalisation.
     pool_padding: of the maximum pools; (1, 1) for weights from PyTorch.
     depthwise: form of the depthwise convolution; None: by platform.
+    drop_path: rate of the last block with a shortcut; see `residual.DropPath`.
+    remat: see `residual.module`.
   """
 
   width: float = 1.0
@@ -43,6 +45,8 @@ class Trunk(nn.Module):
   momentum: float = 0.99
   pool_padding: Any = 'SAME'
   depthwise: str | None = None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool) -> jax.Array:
@@ -65,6 +69,11 @@ class Trunk(nn.Module):
       )(x)
       return norm(x, f'{name}_bn')
 
+    def added(branch, shortcut, block):
+      rate = residual.drop_rate(self.drop_path, block - 2, middle + 4)
+      drop = residual.DropPath(rate, self.axis_name, name=f'block{block}_drop')
+      return drop(branch, train) + shortcut
+
     def strided(x, counts, block, first_relu=True):
       shortcut = layers.Pointwise(
         size(counts[1]), 2, self.dtype, name=f'block{block}_shortcut'
@@ -74,36 +83,45 @@ class Trunk(nn.Module):
         x = nn.relu(x)
       x = separable(x, counts[0], f'block{block}_sepconv1')
       x = separable(nn.relu(x), counts[1], f'block{block}_sepconv2')
-      return layers.max_pool(x, 3, 2, self.pool_padding) + shortcut
+      x = layers.max_pool(x, 3, 2, self.pool_padding)
+      return added(x, shortcut, block)
 
+    def plain(x, block):
+      shortcut = x
+      for i in (1, 2, 3):
+        x = separable(nn.relu(x), 728, f'block{block}_sepconv{i}')
+      return added(x, shortcut, block)
+
+    def run(block, *args):
+      return residual.call(lambda _, x: block(x, *args), self, x, self.remat)
+
+    middle = middle_blocks(self.depth)
     x = image.astype(self.dtype) * 2 - 1
     for i, (count, stride) in enumerate(((32, 2), (64, 1)), start=1):
       x = layers.Conv3x3(
         size(count), stride, 'VALID', dtype=self.dtype, name=f'block1_conv{i}'
       )(x)
       x = nn.relu(norm(x, f'block1_conv{i}_bn'))
-    x = strided(x, (128, 128), 2, first_relu=False)
-    x = strided(x, (256, 256), 3)
-    x = strided(x, (728, 728), 4)
-    middle = middle_blocks(self.depth)
+    x = run(strided, (128, 128), 2, False)
+    x = run(strided, (256, 256), 3)
+    x = run(strided, (728, 728), 4)
     for block in range(5, 5 + middle):
-      shortcut = x
-      for i in (1, 2, 3):
-        x = separable(nn.relu(x), 728, f'block{block}_sepconv{i}')
-      x = x + shortcut
-    x = strided(x, (728, 1024), 5 + middle)
+      x = run(plain, block)
+    x = run(strided, (728, 1024), 5 + middle)
     for i, count in ((1, 1536), (2, 2048)):
       x = nn.relu(separable(x, count, f'block{6 + middle}_sepconv{i}'))
     return x
 
 
 class Xception(heads.Classifier):
-  """The network; see `Trunk` for the attributes that ported weights set."""
+  """The network; see `Trunk` for its attributes."""
 
   epsilon: float = 1e-3
   momentum: float = 0.99
   pool_padding: Any = 'SAME'
   depthwise: str | None = None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   def setup(self):
     self.trunk = Trunk(
@@ -115,5 +133,7 @@ class Xception(heads.Classifier):
       self.momentum,
       self.pool_padding,
       self.depthwise,
+      self.drop_path,
+      self.remat,
     )
     self.head = self.make_head()
