@@ -51,20 +51,31 @@ def make_mesh(devices: list | None = None) -> jax.sharding.Mesh:
 
 
 def check_batch_size(
-  batch_size: int, mesh: jax.sharding.Mesh, field: str = 'train.batch_size'
+  batch_size: int,
+  mesh: jax.sharding.Mesh,
+  field: str = 'train.batch_size',
+  accumulate: int = 1,
 ) -> None:
-  """Checks that each device gets equally many examples.
+  """Checks that each device gets equally many examples, in equal parts.
 
   Raises:
-    errors.ConfigError: the devices do not divide `batch_size`.
+    errors.ConfigError: the devices, or `accumulate` times as many, do not
+      divide `batch_size`.
   """
-  count = mesh.devices.size
+  devices = data_size(mesh)
+  count = devices * accumulate
   if batch_size % count:
     near = max(1, round(batch_size / count)) * count
     raise errors.ConfigError(
-      f'{field}={batch_size}: {count} devices share a batch equally; '
-      f'take a multiple of {count}, such as {near}'
+      f'{field}={batch_size}: {devices} devices share a batch equally'
+      + (f', each in train.accumulate={accumulate} parts' * (accumulate > 1))
+      + f'; take a multiple of {count}, such as {near}'
     )
+
+
+def data_size(mesh: jax.sharding.Mesh) -> int:
+  """Of how many devices, or groups of them, each has images of its own."""
+  return mesh.shape[AXIS]
 
 
 def place_state(state: Any, mesh: jax.sharding.Mesh) -> Any:

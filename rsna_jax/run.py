@@ -39,6 +39,7 @@ _FREE = (
   'eval.calibration',
   'eval.checkpoint',
   'eval.per_site',
+  'eval.raw',
   'eval.reject_below',
   'eval.rule',
   'eval.worst',
@@ -214,7 +215,7 @@ def _differences(old, new) -> list[str]:
   found = []
   before, after = _flat(old.to_dict()), _flat(new.to_dict())
   free = set(_FREE)
-  if new.optim.schedule == 'constant':
+  if new.optim.schedule in ('constant', 'piecewise'):
     free.add('train.steps')  # else the learning rate depends on it
   for field in sorted(before.keys() | after.keys()):
     if field not in free and before.get(field) != after.get(field):

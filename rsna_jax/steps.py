@@ -4,6 +4,7 @@ The same functions run on one device and, with the name of an axis, on each of
 many; `parallel` compiles them for either.
 """
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +15,11 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from rsna_jax import losses, models, parallel
+from rsna_jax import accumulation, losses, models, optim, parallel
 from rsna_jax.data import augment as augmentation
-from rsna_jax.models import layers
+from rsna_jax.data.augment import mix
+from rsna_jax.models import layers, statistics
+from rsna_jax.optim import freezing
 
 
 @flax.struct.dataclass
@@ -100,6 +103,25 @@ def extra_inputs(batch: Mapping[str, jax.Array]) -> dict[str, jax.Array]:
   return {'slots': batch['slots']} if 'slots' in batch else {}
 
 
+def augmented(
+  image: jax.Array, keys: jax.Array, options: ml_collections.ConfigDict
+) -> jax.Array:
+  """`augment.apply` of (B, H, W, 1), or of (B, V, H, W, 1) image by image.
+
+  Args:
+    image: floats in [0, 1].
+    keys: (B,) PRNG keys.
+    options: `config.augment`.
+  """
+  if image.ndim == 4:
+    return augmentation.apply(image, keys, options)
+  slots = jnp.arange(image.shape[1])
+  fold = jax.vmap(jax.random.fold_in, (None, 0))
+  each = jax.vmap(fold, (0, None))(keys, slots).reshape(-1)
+  flat = image.reshape(-1, *image.shape[2:])
+  return augmentation.apply(flat, each, options).reshape(image.shape)
+
+
 def train_step(
   state: TrainState,
   batch: Mapping[str, jax.Array],
@@ -111,6 +133,8 @@ def train_step(
   axis: str | None = None,
   augment: ml_collections.ConfigDict | None = None,
   ema: float = 0.0,
+  freeze: freezing.Freeze | None = None,
+  accumulate: int = 1,
 ) -> tuple[TrainState, dict[str, jax.Array]]:
   """One step of training.
 
@@ -120,8 +144,8 @@ def train_step(
 
   Args:
     state: before the step.
-    batch: `image`, `meta`, `label_<target>` and `weight` of B rows, or of this
-      device's rows where `axis` is given.
+    batch: `image`, `meta`, `weight`, and what `loss` wants of B rows, or of
+      this device's rows where `axis` is given.
     rng: PRNG key of the run, the same at every step and on every device.
     model: the network, with `axis` as its `axis_name`.
     tx: the optimiser.
@@ -130,11 +154,15 @@ def train_step(
     augment: `config.augment`; None leaves the images as they are.
     ema: decay of the averaged weights; shorter at first, (1 + n) / (10 + n)
       at step n, so that the first weights are soon forgotten. 0: none.
+    freeze: what stays as it is in this step; `tx` is of the same config.
+    accumulate: parts in which a device's rows go through the network. The step
+      is the same, but for batch normalisation, which sees a part at a time; its
+      moving statistics follow the mean over the parts.
 
   Returns:
     The state after the step, and float32 scalars `loss`, `grad_norm` (before
-    clipping), `weight` (of all examples) and, with several targets, a
-    `loss_<target>` for each.
+    clipping), `weight` (of all examples) and, where the loss has several terms,
+    a `loss_<term>` for each.
   """
   augment_key, dropout_key = jax.random.split(
     jax.random.fold_in(rng, state.step)
@@ -142,26 +170,46 @@ def train_step(
   image, meta = inputs(batch)
   if augment is not None:
     keys = layers.example_keys(augment_key, image.shape[0], axis)
-    image = augmentation.apply(image, keys, augment)
+    image = augmented(image, keys, augment)
+    image, meta, batch = mix.apply(image, meta, batch, keys, augment)
 
-  def mean_loss(params):
+  def mean_loss(params, examples):
+    image, meta, part = examples
+    if freeze is not None:
+      params = freeze.stopped(params)
     outputs, updates = model.apply(
       {'params': params, 'batch_stats': state.batch_stats},
       image,
       meta,
       True,
-      **extra_inputs(batch),
+      **extra_inputs(part),
       rngs={'dropout': dropout_key},
-      mutable=['batch_stats'],
+      mutable=['batch_stats', *losses.SOWN],
     )
-    terms = loss(outputs, batch, axis)
+    outputs = {**outputs, **losses.sown(updates)}
+    outputs, rows = mix.unmix(outputs, part)
+    terms = loss(outputs, rows, axis, whole=mix.unmix_rows(batch))
     return terms['total'], (updates.get('batch_stats', {}), terms)
 
-  (value, (batch_stats, terms)), gradient = jax.value_and_grad(
-    mean_loss, has_aux=True
-  )(state.params)
+  slope = functools.partial(
+    jax.value_and_grad(mean_loss, has_aux=True), state.params
+  )
+  examples = image, meta, batch
+  with statistics.fixed(freeze.holds_statistics if freeze else None):
+    if accumulate == 1:
+      (value, (batch_stats, terms)), gradient = slope(examples)
+    else:
+      (value, (batch_stats, terms)), gradient = accumulation.summed(
+        slope, examples, accumulate
+      )
+      batch_stats = jax.tree.map(lambda x: x / accumulate, batch_stats)
   gradient = parallel.pmean(gradient, axis)
-  updates, opt_state = tx.update(gradient, state.opt_state, state.params)
+  updates, opt_state = tx.update(
+    gradient,
+    state.opt_state,
+    state.params,
+    **({} if freeze is None else {'frozen': True}),
+  )
   params = optax.apply_updates(state.params, updates)
   ema_params, ema_batch_stats = state.ema_params, state.ema_batch_stats
   if ema:
@@ -171,7 +219,7 @@ def train_step(
     ema_batch_stats = optax.incremental_update(
       batch_stats, ema_batch_stats, rate
     )
-  state = TrainState(
+  after = TrainState(
     step=state.step + 1,
     params=params,
     batch_stats=batch_stats,
@@ -179,21 +227,50 @@ def train_step(
     ema_params=ema_params,
     ema_batch_stats=ema_batch_stats,
   )
+  if freeze is not None:
+    after = kept(state, after, freeze)
   metrics = {
     'loss': value,
     'grad_norm': optax.tree.norm(gradient),
     'weight': parallel.psum(jnp.sum(batch['weight'].astype(jnp.float32)), axis),
   }
-  if len(terms) > 2:  # the total and more than one target
+  if len(terms) > 2:  # the total and more than one term
     metrics |= {f'loss_{k}': v for k, v in terms.items() if k != 'total'}
-  return state, metrics
+  return after, metrics
+
+
+def kept(
+  before: TrainState, after: TrainState, freeze: freezing.Freeze
+) -> TrainState:
+  """The state after a step, with every bit of what is frozen from before."""
+  return after.replace(
+    params=freeze.keep(before.params, after.params),
+    batch_stats=freeze.keep_statistics(before.batch_stats, after.batch_stats),
+    ema_params=freeze.keep(before.ema_params, after.ema_params),
+    ema_batch_stats=freeze.keep_statistics(
+      before.ema_batch_stats, after.ema_batch_stats
+    ),
+  )
 
 
 def variables(state: TrainState) -> dict[str, Any]:
-  """What predicts: the averaged weights where they are kept."""
+  """What predicts: averaged weights where they are kept, or slow ones."""
   if state.ema_params:
     return {'params': state.ema_params, 'batch_stats': state.ema_batch_stats}
-  return {'params': state.params, 'batch_stats': state.batch_stats}
+  slow = optim.slow_weights(state.opt_state)
+  return {
+    'params': state.params if slow is None else slow,
+    'batch_stats': state.batch_stats,
+  }
+
+
+def raw(state: TrainState) -> TrainState:
+  """The state of which the weights as they are predict, not their average."""
+  if not state.ema_params:
+    return state
+  return state.replace(
+    ema_params=state.params, ema_batch_stats=state.batch_stats
+  )
 
 
 def predict_step(

@@ -136,7 +136,7 @@ def create(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     tx = freezing.transform(tx, optimiser(max(freeze.steps, 0)), freeze)
   # What is off leaves no trace in the state: older checkpoints have its form.
   if options.layer_decay != 1:
-    tx = optax.chain(tx, depth.scale(options.layer_decay, config.model.name))
+    tx = optax.chain(tx, depth.scale(options.layer_decay, _trunk(config)))
   if options.lookahead:
     tx = lookahead.lookahead(tx, options.lookahead, options.lookahead_rate)
   clips = []
@@ -145,3 +145,9 @@ def create(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
   if options.clip_norm:
     clips.append(optax.clip_by_global_norm(options.clip_norm))
   return optax.chain(*clips, tx) if clips else tx
+
+
+def _trunk(config: ml_collections.ConfigDict) -> str:
+  """The network whose parts have an order."""
+  many = config.model.name == 'many_view'
+  return config.model.trunk if many else config.model.name

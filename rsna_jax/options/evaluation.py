@@ -24,6 +24,8 @@ def default() -> ml_collections.ConfigDict:
   c.per_site = False  # calibration and threshold of a site's own
   c.checkpoint = 'best'  # on the validation split | latest
   c.bootstrap = 2_000  # resamples of patients behind each interval
+  # With optim.ema: judges the weights as they are, too, while training.
+  c.raw = True
   c.tta = ()  # views averaged: flip_vertical, shift, scale, intensity
   c.average = 'logit'  # of an ensemble's models: logit | probability
   c.worst = 12  # pictures of errors in the report; 0: none

@@ -20,6 +20,9 @@ def default() -> ml_collections.ConfigDict:
   c = ml_collections.ConfigDict()
   c.steps = 10_000
   c.batch_size = 32  # of all devices together
+  # Parts in which a device's share of a batch goes through the network, for a
+  # batch that memory does not hold.
+  c.accumulate = 1
   c.dtype = 'float32'  # of the computation: float32 | bfloat16
   c.log_every = 20  # steps
   c.eval_every = 1_000  # steps
@@ -35,8 +38,16 @@ def check(found: checks.Checks) -> None:
   found.at_least_one(
     'train.steps',
     'train.batch_size',
+    'train.accumulate',
     'train.log_every',
     'train.eval_every',
     'train.checkpoint_every',
     'train.keep',
+  )
+  c = found.config
+  found.that(
+    'train.accumulate',
+    c.train.accumulate <= 1 or not c.loss.surrogate,
+    f'loss.surrogate={c.loss.surrogate} looks at a whole batch at once: leave '
+    'one of them out',
   )
