@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from rsna_jax import auxiliary, config, errors, losses, schema
+from rsna_jax.data.augment import mix
 from rsna_jax.losses import pointwise, surrogates
 from rsna_jax.options import loss as loss_options
 
@@ -233,15 +234,15 @@ def test_mixed_rows_are_the_loss_of_the_mixed_label():
   """Cross-entropy is linear in the label, so both ways give one loss."""
   outputs, batch = make_batch()
   logits, labels = outputs['cancer'], batch['label_cancer']
-  partner = labels[::-1].copy()
-  lam = np.linspace(0.5, 1, N).astype(np.float32)
-  doubled = {
-    'label_cancer': np.concatenate([labels, partner]),
-    'weight': np.concatenate([lam, 1 - lam]),
-  }
-  found = losses.create(config.default())(
-    {'cancer': np.concatenate([logits, logits])}, doubled
-  )['total']
+  batch['weight'][:] = 1
+  c = make_config(augment__mixup=1.0)
+  keys = jax.random.split(jax.random.key(0), N)
+  image, meta = jnp.zeros((N, 2, 2, 1)), jnp.zeros((N, 0))
+  batch = {name: jnp.asarray(x) for name, x in batch.items()}
+  _, _, batch = mix.apply(image, meta, batch, keys, c.augment)
+  found = losses.create(c)(*mix.unmix(outputs, batch))['total']
+  lam = np.asarray(batch['mix'], np.float64)
+  partner = labels[np.arange(N) ^ 1]
   p = 1 / (1 + np.exp(-logits[:, 0].astype(np.float64)))
   mixed = lam * labels + (1 - lam) * partner
   assert ((mixed > 0) & (mixed < 1)).any()
