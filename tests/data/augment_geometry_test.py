@@ -10,6 +10,8 @@ from rsna_jax import config
 from rsna_jax.data.augment import geometry
 from rsna_jax.options import augment as options_lib
 
+_resample = jax.jit(geometry.resample)
+
 
 def options(**fields):
   c = config.default().augment
@@ -41,9 +43,7 @@ def test_resampling_equals_scipy(matrix):
     order=1,
     mode='constant',
   )
-  found = geometry.resample(
-    jnp.asarray(image), jnp.asarray(matrix, jnp.float32)
-  )
+  found = _resample(jnp.asarray(image), jnp.asarray(matrix, jnp.float32))
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -54,7 +54,7 @@ def test_resampling_at_any_places_equals_scipy():
   expected = ndimage.map_coordinates(
     np.pad(image, 2).astype(np.float64), places + 2, order=1
   )
-  found = geometry.resample_at(jnp.asarray(image), *map(jnp.asarray, places))
+  found = jax.jit(geometry.resample_at)(image, *places)
   np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -123,8 +123,8 @@ def test_an_elastic_displacement_is_bounded_never_folds_and_spares_the_wall():
 def test_a_grid_moves_lines_as_interpolation_between_its_knots():
   o = options(grid=0.6, grid_cells=5)
   key = jax.random.key(4)
-  found = geometry.grid(key, (40, 23), o)
-  draws = np.asarray(jax.random.uniform(key, (2, 5), minval=-1, maxval=1))
+  found = jax.jit(lambda key: geometry.grid(key, (40, 23), o))(key)
+  draws = np.asarray(geometry.uniform(key, (2, 5)))
   for size, draw, move in zip((40, 23), draws, found, strict=True):
     widths = 1 + 0.6 * draw
     ends = np.concatenate([[0], np.cumsum(widths) / widths.sum()]) * size

@@ -57,12 +57,13 @@ def apply(
       )
     image_HxW = _retone(image_HxW, key, first, more, o)
     if o.noise:
-      normal = jax.random.normal(_fold(key, _NOISE), image_HxW.shape)
+      normal = jax.random.normal(_fold(key, _NOISE), (image_HxW.size,))
+      normal = normal.reshape(image_HxW.shape)
       image_HxW = blemish.noise(
         image_HxW, normal * _share(more['noise']) * o.noise
       )
     if o.cutout:
-      boxes = jax.random.uniform(_fold(key, _HOLES), (o.cutout, 4))
+      boxes = _share(geometry.uniform(_fold(key, _HOLES), (o.cutout, 4)))
       count = jnp.floor(_share(more['holes']) * (o.cutout + 1))
       image_HxW = blemish.cutout(image_HxW, boxes, count, o.cutout_size)
     if o.polarity:
@@ -104,9 +105,7 @@ def _fold(key, what: int):
 
 def _more(key) -> dict[str, jax.Array]:
   """A number in [-1, 1) for each of `_MORE`; unused ones cost nothing."""
-  draws = jax.random.uniform(
-    _fold(key, _SCALARS), (len(_MORE),), minval=-1.0, maxval=1.0
-  )
+  draws = geometry.uniform(_fold(key, _SCALARS), (len(_MORE),))
   return dict(zip(_MORE, draws, strict=True))
 
 
@@ -172,8 +171,6 @@ def _retone(image_HxW, key, first, more, o) -> jax.Array:
   if o.gamma:
     image_HxW = image_HxW ** ((1 + o.gamma) ** more['gamma'])
   if o.tone_curve:
-    draws = jax.random.uniform(
-      _fold(key, _CURVE), (tone.SEGMENTS,), minval=-1.0, maxval=1.0
-    )
+    draws = geometry.uniform(_fold(key, _CURVE), (tone.SEGMENTS,))
     image_HxW = tone.monotone(image_HxW, 1 + draws * o.tone_curve)
   return image_HxW
