@@ -67,6 +67,7 @@ def create(
     dropout=config.model.dropout,
     dtype=jnp.dtype(config.train.dtype),
     axis_name=axis_name,
+    forms=config.model.forms,
   )
 
 

@@ -13,6 +13,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from rsna_jax.models import forms, normalise, varying
+
 FORMS = ('edge', 'lax')
 
 
@@ -24,33 +26,22 @@ def depthwise3x3(
   Args:
     x: (B, H, W, C), float32 or bfloat16; H and W may be 1.
     kernel: (3, 3, 1, C), as Flax has it; it is used in the dtype of `x`.
-    form: 'edge', 'lax', or None: edge on CPUs, lax elsewhere.
+    form: 'edge', 'lax', or None: as `forms` says, edge where fast.
 
   Returns:
     (B, H, W, C) in the dtype of `x`; sums are taken in float32.
   """
   if form is None:
-    form = 'edge' if jax.default_backend() == 'cpu' else 'lax'
+    form = 'edge' if forms.fast() else 'lax'
   if form not in FORMS:
     raise ValueError(f'form={form!r}: choose {" or ".join(FORMS)}')
   kernel = kernel.astype(x.dtype)
   if form == 'lax':
     return _lax(x, kernel)
-  # Inside shard_map a replicated kernel meets sharded images; made varying out
-  # here, its gradient is summed over the devices by the rules of JAX.
-  missing = _varying(x) - _varying(kernel)
-  if missing:
-    kernel = lax.pcast(kernel, tuple(missing), to='varying')
+  kernel = varying.like(x, kernel)
   dtype = x.dtype
   y = _edge(x.astype(jnp.float32), kernel[:, :, 0].astype(jnp.float32))
   return y.astype(dtype)
-
-
-def _varying(x: jax.Array) -> frozenset[str]:
-  aval = jax.typeof(x)
-  if hasattr(aval, 'vma'):
-    return aval.vma
-  return aval.manual_axis_type.varying
 
 
 def _lax(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -97,16 +88,12 @@ def _forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
   _, height, width, channels = x.shape
   total = {(i, j): jnp.zeros(channels) for i in range(3) for j in range(3)}
-  zero = jnp.zeros((), x.dtype)
   for rows in _bands(height):
     for columns in _bands(width):
       taps = [(i, j) for i in rows[0] for j in columns[0]]
       g_part = g[:, rows[1] : rows[2], columns[1] : columns[2]]
-      sums = lax.reduce(
-        [_shifted(x, rows, columns, i, j) * g_part for i, j in taps],
-        [zero] * len(taps),
-        lambda a, b: [u + v for u, v in zip(a, b, strict=True)],
-        (0, 1, 2),
+      sums = normalise.sums(
+        [_shifted(x, rows, columns, i, j) * g_part for i, j in taps]
       )
       for tap, value in zip(taps, sums, strict=True):
         total[tap] = total[tap] + value
@@ -144,7 +131,7 @@ def depthwise(
     kernel: (K, K, 1, C) with odd K; it is used in the dtype of `x`.
     stride: of both axes.
     form: 'lax' or None: of 3x3 at stride 1 as `depthwise3x3` has it, else sums
-      of slices of the padded images on CPUs, lax elsewhere.
+      of slices of the padded images where `forms` says fast, lax elsewhere.
 
   Returns:
     (B, about H / stride, about W / stride, C) in the dtype of `x`.
@@ -152,11 +139,9 @@ def depthwise(
   if kernel.shape[:2] == (3, 3) and stride == 1:
     return depthwise3x3(x, kernel, form=form)
   kernel = kernel.astype(x.dtype)
-  if form == 'lax' or jax.default_backend() != 'cpu':
+  if form == 'lax' or not forms.fast():
     return _lax(x, kernel, stride)
-  missing = _varying(x) - _varying(kernel)
-  if missing:
-    kernel = lax.pcast(kernel, tuple(missing), to='varying')
+  kernel = varying.like(x, kernel)
   size = kernel.shape[0]
   pads = lax.padtype_to_pads(
     x.shape[1:3], (size, size), (stride, stride), 'SAME'
@@ -205,12 +190,7 @@ def _shift_backward(residuals, g):
   size = taps.shape[0]
   edge = size - 1
   g_padded = jnp.pad(g, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-  sums = lax.reduce(
-    [x * g for x in _slices(padded, size)],
-    [jnp.zeros((), g.dtype)] * size**2,
-    lambda a, b: [u + v for u, v in zip(a, b, strict=True)],
-    (0, 1, 2),
-  )
+  sums = normalise.sums([x * g for x in _slices(padded, size)])
   return (
     _slices_times_taps(g_padded, taps[::-1, ::-1]),
     jnp.stack(sums).reshape(taps.shape),

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from rsna_jax.models import layers
+from rsna_jax.models import forms, layers
 
 POOLS = ('mean', 'max', 'gem', 'attention')
 _HIDDEN = 128  # of the attention
@@ -136,6 +136,7 @@ class Classifier(nn.Module):
     dropout: rate, before the last Dense layer.
     dtype: of the computation; parameters and logits are float32.
     axis_name: of the devices that share a batch; None under plain jit.
+    forms: of the layers, up to rounding the same; see `forms.using`.
     SMALLEST: height or width of an image of which a feature map is left.
   """
 
@@ -148,6 +149,7 @@ class Classifier(nn.Module):
   dropout: float = 0.0
   dtype: Any = jnp.float32
   axis_name: str | None = None
+  forms: str = 'auto'
 
   def make_head(self) -> Head:
     """The usual head, for `setup`."""
@@ -155,13 +157,15 @@ class Classifier(nn.Module):
 
   def features(self, image: jax.Array, train: bool = False) -> jax.Array:
     """(B, H, W, 1) in [0, 1] -> feature map (B, h, w, C)."""
-    return self.trunk(image, train)
+    with forms.using(self.forms):
+      return self.trunk(image, train)
 
   def classify(
     self, features: jax.Array, meta: jax.Array, train: bool = False
   ) -> dict[str, jax.Array]:
     """Feature map (B, h, w, C), metadata (B, M) -> {target: (B, K)}."""
-    return self.head(features, meta, train)
+    with forms.using(self.forms):
+      return self.head(features, meta, train)
 
   def __call__(
     self, image: jax.Array, meta: jax.Array, train: bool = False

@@ -1,7 +1,7 @@
-"""Layers that the networks share, in the forms that XLA runs fast on CPUs.
+"""Layers that the networks share, each fast on CPUs or plain, as `forms` says.
 
-Each equals the plain operation. Parameters are float32 whatever the dtype of
-the computation.
+Both forms are equal but for rounding. Parameters are float32 whatever the dtype
+of the computation.
 """
 
 from typing import Any
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rsna_jax.models import depthwise
+from rsna_jax.models import depthwise, forms, normalise, parts, pooling
 
 # Up to so many input channels, patches times a matrix beat a convolution.
 _PATCH_CHANNELS = 4
@@ -44,8 +44,14 @@ def kernel_init(key: jax.Array, shape, dtype=jnp.float32) -> jax.Array:
   return jnp.asarray(values * np.float32(scale), dtype)
 
 
-def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """1x1 convolution of (B, H, W, C) by (1, 1, C, D), as one matrix product."""
+def pointwise(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+  """1x1 convolution of (B, H, W, C) by (1, 1, C, D); a stride drops pixels.
+
+  Its fast form is one matrix product of the pixels that stay.
+  """
+  if not forms.fast():
+    return _convolution(x, kernel, stride, 'VALID')
+  x = x[:, ::stride, ::stride]
   flat = x.reshape(-1, x.shape[-1]) @ kernel[0, 0]
   return flat.reshape(*x.shape[:-1], kernel.shape[-1])
 
@@ -53,15 +59,12 @@ def pointwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def conv3x3(
   x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = 'SAME'
 ) -> jax.Array:
-  """3x3 convolution of (B, H, W, C) by (3, 3, C, D); padding SAME or VALID."""
-  if x.shape[-1] > _PATCH_CHANNELS:
-    return lax.conv_general_dilated(
-      x,
-      kernel,
-      (stride, stride),
-      padding,
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
+  """3x3 convolution of (B, H, W, C) by (3, 3, C, D); padding SAME or VALID.
+
+  Its fast form, of few channels, is one product of patches and a matrix.
+  """
+  if x.shape[-1] > _PATCH_CHANNELS or not forms.fast():
+    return _convolution(x, kernel, stride, padding)
   pads = lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), padding)
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
   height, width = ((n - 3) // stride + 1 for n in x.shape[1:3])
@@ -80,12 +83,22 @@ def conv3x3(
   return flat.reshape(x.shape[0], height, width, -1)
 
 
+def _convolution(x, kernel, stride: int, padding: str) -> jax.Array:
+  return lax.conv_general_dilated(
+    x,
+    kernel,
+    (stride, stride),
+    padding,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+
+
 def max_pool(
   x: jax.Array, size: int, stride: int, padding: Any = 'VALID'
 ) -> jax.Array:
-  """Maximum over size x size windows, rows and columns one after the other.
+  """Maximum over size x size windows.
 
-  Where values tie, the gradient is shared, not given to the first.
+  Where values tie, the gradient goes to the first of them, row by row.
 
   Args:
     x: (B, H, W, C).
@@ -98,24 +111,11 @@ def max_pool(
       x.shape[1:3], (size, size), (stride, stride), padding
     )
   else:
-    pads = [tuple(padding)] * 2
-  for axis in (1, 2):
-    before, after = pads[axis - 1]
-    if before or after:
-      widths = [(0, 0)] * x.ndim
-      widths[axis] = (before, after)
-      x = jnp.pad(x, widths, constant_values=-jnp.inf)
-    count = (x.shape[axis] - size) // stride + 1
-    windows = [
-      lax.slice_in_dim(
-        x, i, i + stride * (count - 1) + 1, stride=stride, axis=axis
-      )
-      for i in range(size)
-    ]
-    x = windows[0]
-    for window in windows[1:]:
-      x = jnp.maximum(x, window)
-  return x
+    pads = [padding] * 2
+  pads = tuple(map(tuple, pads))
+  if forms.fast() and size <= pooling.LARGEST:
+    return pooling.fast(x, size, stride, pads)
+  return pooling.plain(x, size, stride, pads)
 
 
 class Conv3x3(nn.Module):
@@ -155,8 +155,7 @@ class Pointwise(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     shape = (1, 1, x.shape[-1], self.features)
     kernel = self.param('kernel', kernel_init, shape)
-    x = x[:, :: self.stride, :: self.stride]
-    x = pointwise(x.astype(self.dtype), kernel.astype(self.dtype))
+    x = pointwise(x.astype(self.dtype), kernel.astype(self.dtype), self.stride)
     if self.use_bias:
       bias = self.param('bias', nn.initializers.zeros, (self.features,))
       x = x + bias.astype(self.dtype)
@@ -236,6 +235,34 @@ class LayerNorm(nn.Module):
     return norm(x).astype(self.dtype)
 
 
+class _FastNorm(nn.Module):
+  """As `nn.BatchNorm`, by `normalise`."""
+
+  axis_name: str | None
+  momentum: float
+  epsilon: float
+
+  @nn.compact
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    shape = (x.shape[-1],)
+    mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
+    variance = self.variable('batch_stats', 'var', jnp.ones, shape)
+    scale = self.param('scale', nn.initializers.ones, shape)
+    bias = self.param('bias', nn.initializers.zeros, shape)
+    if not train:
+      factor = lax.rsqrt(variance.value + self.epsilon) * scale
+      return normalise.normalise(x, mean.value, factor, bias)
+    found = jnp.stack(normalise.moments(x))
+    if self.axis_name is not None and not self.is_initializing():
+      found = lax.pmean(found, self.axis_name)
+    now = found[0], jnp.maximum(0, found[1] - found[0] ** 2)
+    if not self.is_initializing():
+      for kept, value in zip((mean, variance), now, strict=True):
+        kept.value = self.momentum * kept.value + (1 - self.momentum) * value
+    factor = lax.rsqrt(now[1] + self.epsilon) * scale
+    return normalise.normalise(x, now[0], factor, bias)
+
+
 class BatchNorm(nn.Module):
   """Batch normalisation over all devices of the axis, with Keras's defaults.
 
@@ -250,6 +277,9 @@ class BatchNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     # named `norm` so that a path ends in .../norm/scale for every network.
+    if forms.fast():
+      norm = _FastNorm(self.axis_name, self.momentum, self.epsilon, name='norm')
+      return norm(x.astype(self.dtype), train)
     return nn.BatchNorm(
       use_running_average=not train,
       axis_name=self.axis_name,
@@ -288,7 +318,5 @@ def example_keys(
   key: jax.Array, count: int, axis_name: str | None
 ) -> jax.Array:
   """(count,) keys of this device's examples, by place in the whole batch."""
-  index = jnp.arange(count)
-  if axis_name is not None:
-    index = index + lax.axis_index(axis_name) * count
+  index = parts.places(count, axis_name)
   return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, index)

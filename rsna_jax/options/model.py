@@ -7,6 +7,7 @@ from rsna_jax.options import checks
 
 POOLS = ('mean', 'max', 'gem', 'attention')
 POOL_PADDINGS = ('auto', 'same', 'one')
+FORMS = ('auto', 'fast', 'plain')
 
 
 def default() -> ml_collections.ConfigDict:
@@ -25,6 +26,9 @@ def default() -> ml_collections.ConfigDict:
   c.epsilon = 0.0  # of normalisation
   c.pool_padding = 'auto'  # of strided pools: auto | same | one
   c.input_scale = 0.0  # the input is the image in [0, 1] times it, less 1
+  # Of its layers, equal but for rounding: fast on CPUs, plain, or auto: fast on
+  # CPUs and plain elsewhere.
+  c.forms = 'auto'
   return c
 
 
@@ -33,6 +37,7 @@ def check(found: checks.Checks) -> None:
   c = found.config
   found.one_of('model.pool', POOLS)
   found.one_of('model.pool_padding', POOL_PADDINGS)
+  found.one_of('model.forms', FORMS)
   found.rate('model.dropout')
   found.not_negative('model.epsilon', 'model.input_scale')
   found.positive('model.width', 'model.depth')

@@ -1,0 +1,23 @@
+"""Which axes of the devices a value varies along, inside shard_map."""
+
+import jax
+from jax import lax
+
+
+def axes(x: jax.Array) -> frozenset[str]:
+  """The names of the axes along which devices may hold different values."""
+  aval = jax.typeof(x)
+  if hasattr(aval, 'vma'):
+    return aval.vma
+  return aval.manual_axis_type.varying
+
+
+def like(x: jax.Array, value: jax.Array) -> jax.Array:
+  """`value`, allowed to vary wherever `x` does.
+
+  A rule of differentiation of our own gives a parameter that all devices share
+  a gradient of one device's examples. Made varying outside the rule, it is
+  summed over the devices by the rules of JAX.
+  """
+  missing = axes(x) - axes(value)
+  return lax.pcast(value, tuple(missing), to='varying') if missing else value
