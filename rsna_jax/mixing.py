@@ -10,6 +10,7 @@ import numpy as np
 
 from rsna_jax import division, errors, schema
 from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import groups as groups_lib
 from rsna_jax.data import joined, order
 from rsna_jax.options import data as data_options
 from rsna_jax.report import leaks
@@ -23,7 +24,8 @@ class Training:
     data: the data set, with what is mixed in behind it.
     rows: (N,) row numbers of `data` to train on, the data set's own first.
     own: how many of them are the data set's own.
-    plan: the order of `rows`.
+    plan: the order of `rows`, or of `groups`.
+    groups: of `rows`, where an example is a breast; None where it is an image.
     fingerprints: of the sets mixed in.
   """
 
@@ -31,6 +33,7 @@ class Training:
   rows: np.ndarray
   own: int
   plan: order.TrainOrder | order.MixedOrder
+  groups: groups_lib.Groups | None = None
   fingerprints: tuple[str, ...] = ()
 
 
@@ -53,15 +56,19 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
       f'{c.data.dir}: no image to train on: use more patients or fewer '
       'data.folds'
     )
-  labels = _positive(data, rows)
   if not c.data.extra:
+    groups = _groups(c, data, rows)
     return Training(
       data=data,
       rows=rows,
       own=len(rows),
       plan=order.TrainOrder(
-        labels, c.train.batch_size, c.data.positives_per_batch, c.seed
+        _of_examples(_positive(data, rows), groups),
+        c.train.batch_size,
+        c.data.positives_per_batch,
+        c.seed,
       ),
+      groups=groups,
     )
   held_out = labelled[parts != 'train']
   extra = joined.open_extra(c)
@@ -75,25 +82,49 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
         f'{c.data.target}, or their patients are held out in {c.data.dir}: '
         'leave it out'
       )
+  starts = np.cumsum([len(data), *map(len, extra[:-1])])
+  behind = [start + of for start, of in zip(starts, chosen, strict=True)]
+  all_data = joined.join([data, *extra])
+  all_rows = np.concatenate([rows, *behind])
+  groups = _groups(c, all_data, all_rows)
+  labels = _of_examples(_positive(all_data, all_rows), groups)
+  # People of joined sets stay apart, so that no breast is of two.
+  own = len(rows) if groups is None else groups.of_image[len(rows)]
   plan = order.MixedOrder(
-    labels,
-    np.concatenate(
-      [_positive(one, of) for one, of in zip(extra, chosen, strict=True)]
-    ),
+    labels[:own],
+    labels[own:],
     c.train.batch_size,
     data_options.extra_examples(c),
     c.data.positives_per_batch,
     c.seed,
   )
-  starts = np.cumsum([len(data), *map(len, extra[:-1])])
-  behind = [start + of for start, of in zip(starts, chosen, strict=True)]
   return Training(
-    data=joined.join([data, *extra]),
-    rows=np.concatenate([rows, *behind]),
+    data=all_data,
+    rows=all_rows,
     own=len(rows),
     plan=plan,
+    groups=groups,
     fingerprints=tuple(one.fingerprint for one in extra),
   )
+
+
+def _groups(c, data, rows: np.ndarray) -> groups_lib.Groups | None:
+  if c.data.group == 'image':
+    return None
+  return groups_lib.of_rows(
+    data,
+    rows,
+    views=c.data.views,
+    compare=c.data.group == 'exam',
+    seed=c.seed,
+  )
+
+
+def _of_examples(
+  labels: np.ndarray, groups: groups_lib.Groups | None
+) -> np.ndarray:
+  """Labels of images as those of what an example is."""
+  return labels if groups is None else labels[groups.first]
 
 
 def _allowed(c, extra, data, held_out: np.ndarray) -> np.ndarray:

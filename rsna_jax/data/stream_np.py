@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from rsna_jax import auxiliary as auxiliary_lib
 from rsna_jax import errors, schema
 from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import groups as groups_lib
 from rsna_jax.data import metadata, preprocess
 
 _NEVER = 2**62
@@ -25,6 +27,8 @@ def batches(
   encoder: metadata.Encoder | None,
   *,
   target: str,
+  auxiliary: Sequence[str] = (),
+  groups: groups_lib.Groups | None = None,
   start_step: int = 0,
   stop_step: int | None = None,
   threads: int = 2,
@@ -36,10 +40,14 @@ def batches(
 
   Args:
     dataset: what to read.
-    rows: (N,) row numbers of the dataset, which the order's positions index.
+    rows: (N,) row numbers of the dataset, which the order's positions index,
+      or the groups.
     order: an object of `data/order.py`.
     encoder: of the metadata; None for none.
     target: a key of `schema.TARGETS`.
+    auxiliary: keys of `auxiliary.TARGETS`.
+    groups: of `rows`; an example is one of them, and the order's positions
+      number them. None: an example is an image.
     start_step: the first step.
     stop_step: the step to stop before; None: the order's number of steps, or
       never.
@@ -51,8 +59,12 @@ def batches(
   Yields:
     `image` (B, H, W, 1) uint8 or uint16 ((B, 0, 0, 1) uint8 without images),
     `meta` (B, M) float32, `label_<target>` (B,) int32 (0 where missing),
-    `weight` (B,) float32 (0 for padding and for missing labels), `id` (B,)
-    int64: the image_id, -1 for padding.
+    `weight` (B,) float32 (0 for padding and for missing labels), a
+    `label_<name>` and a `weight_<name>` of each auxiliary target likewise, `id`
+    (B,) int64: the image_id, -1 for padding. With groups, `image` is
+    (B, V, H, W, 1), black in empty slots; there is `slots` (B, V, 3) int32 as
+    `Groups.choose` has them; a label is that of the group's first image that
+    has one, and `meta` and `id` are of its first image.
 
   Raises:
     errors.DataError: an image cannot be decoded or has another size.
@@ -64,6 +76,8 @@ def batches(
     order,
     encoder,
     target=target,
+    auxiliary=auxiliary,
+    groups=groups,
     process_index=process_index,
     process_count=process_count,
   )
@@ -95,6 +109,8 @@ class Plan:
     encoder: metadata.Encoder | None,
     *,
     target: str,
+    auxiliary: Sequence[str] = (),
+    groups: groups_lib.Groups | None = None,
     process_index: int,
     process_count: int,
   ):
@@ -113,18 +129,36 @@ class Plan:
     table = dataset.table.take(self._rows)
     self._name = f'label_{target}'
     self._labels = schema.target_labels(table.columns, target)
+    self._auxiliary = {
+      name: auxiliary_lib.labels(table.columns, name) for name in auxiliary
+    }
     self._ids = table['image_id']
     self._meta = (
       np.zeros((len(self._rows), 0), np.float32)
       if encoder is None
       else encoder.encode(table)
     )
+    self._groups = groups
+    if groups is not None:
+      self._group()
+
+  def _group(self) -> None:
+    """From values of images to those of groups."""
+    lead = self._groups.lead
+    self._labels = self._labels[lead(self._labels != schema.MISSING)]
+    for name, (values, known) in self._auxiliary.items():
+      places = lead(known)
+      self._auxiliary[name] = values[places], known[places]
+    self._ids = self._ids[self._groups.first]
+    self._meta = self._meta[self._groups.first]
 
   @property
-  def image_shape(self) -> tuple[int, int, int, int]:
-    """(B, H, W, 1), with H and W 0 where there are no images."""
+  def image_shape(self) -> tuple[int, ...]:
+    """(B, H, W, 1), of groups (B, V, H, W, 1); H and W are 0 without images."""
     spec = self.dataset.spec
-    return (self.size, *((0, 0) if spec is None else spec.size), 1)
+    size = (0, 0) if spec is None else spec.size
+    slots = () if self._groups is None else (self._groups.slots,)
+    return (self.size, *slots, *size, 1)
 
   @property
   def image_dtype(self) -> np.dtype:
@@ -140,8 +174,12 @@ class Plan:
     return range(start, stop)
 
   def rows(self, step: int) -> np.ndarray:
-    """(B,) row numbers of the dataset."""
-    return self._rows[self._order.indices(step)[self._part]]
+    """(B,) or, of groups, (B, V) row numbers of the dataset; -1 for none."""
+    places = self._order.indices(step)[self._part]
+    if self._groups is None:
+      return self._rows[places]
+    images, _ = self._groups.choose(places, step)
+    return np.where(images < 0, -1, self._rows[images])
 
   def fields(self, step: int) -> dict[str, np.ndarray]:
     """The batch without `image`."""
@@ -149,9 +187,15 @@ class Plan:
     labels = self._labels[places]
     weight = (labels != schema.MISSING).astype(np.float32)
     ids = self._ids[places]
+    more = {}
+    for name, (values, known) in self._auxiliary.items():
+      more[f'label_{name}'] = values[places]
+      more[f'weight_{name}'] = known[places].astype(np.float32)
     if hasattr(self._order, 'weights'):
       real = self._order.weights(step)[self._part]
       weight = weight * real
+      for name in self._auxiliary:
+        more[f'weight_{name}'] = more[f'weight_{name}'] * real
       ids = np.where(real > 0, ids, -1)
     return {
       'meta': self._meta[places],
@@ -160,7 +204,14 @@ class Plan:
       ),
       'weight': weight,
       'id': ids,
+      **more,
+      **self._slots(places, step),
     }
+
+  def _slots(self, places: np.ndarray, step: int) -> dict[str, np.ndarray]:
+    if self._groups is None:
+      return {}
+    return {'slots': self._groups.choose(places, step)[1]}
 
   def bad_image(self, row: int, what: object) -> errors.DataError:
     """The error of an image that cannot be used."""
@@ -182,14 +233,15 @@ class _Batch:
     threads: int,
   ):
     self._fields = plan.fields(step)
-    self._image = np.empty(plan.image_shape, plan.image_dtype)
+    self._image = np.zeros(plan.image_shape, plan.image_dtype)
     self._futures = []
     if plan.dataset.has_images:
-      rows = plan.rows(step)
+      rows = plan.rows(step).ravel()
+      images = self._image.reshape(-1, *plan.image_shape[-3:])
       # A few images a task: less to hand over, and still every thread busy.
-      for places in np.array_split(np.arange(len(rows)), 4 * threads):
+      for places in np.array_split(np.flatnonzero(rows >= 0), 4 * threads):
         if len(places):
-          future = pool.submit(_decode, plan, rows[places], places, self._image)
+          future = pool.submit(_decode, plan, rows[places], places, images)
           self._futures.append(future)
 
   def result(self) -> dict[str, np.ndarray]:

@@ -5,7 +5,7 @@ readers agree and any step can be the first one.
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from rsna_jax import errors
 from rsna_jax.data import dataset as dataset_lib
+from rsna_jax.data import groups as groups_lib
 from rsna_jax.data import metadata, preprocess, stream_np
 
 # TensorFlow would take the memory of the GPUs that JAX computes on. Once it
@@ -28,6 +29,8 @@ def batches(
   encoder: metadata.Encoder | None,
   *,
   target: str,
+  auxiliary: Sequence[str] = (),
+  groups: groups_lib.Groups | None = None,
   start_step: int = 0,
   stop_step: int | None = None,
   threads: int = 2,
@@ -42,6 +45,8 @@ def batches(
     order,
     encoder,
     target=target,
+    auxiliary=auxiliary,
+    groups=groups,
     process_index=process_index,
     process_count=process_count,
   )
@@ -72,19 +77,23 @@ def _images(
   prefetch: int,
   failed: dict[int, Exception],
 ) -> tf.data.Dataset:
-  """Data set of (B, H, W, 1) images; notes the steps that cannot be read."""
-  shape = plan.image_shape
+  """Data set of the batches' images; notes the steps that cannot be read."""
+  shape = (int(np.prod(plan.image_shape[:-3])), *plan.image_shape[-3:])
   dtype = tf.dtypes.as_dtype(plan.image_dtype)
 
   blank = preprocess.encode_png(np.zeros(shape[1:3], plan.image_dtype))
 
   def read(step: int) -> np.ndarray:
+    found = [blank] * shape[0]
+    rows = plan.rows(int(step)).ravel()
+    places = np.flatnonzero(rows >= 0)
     try:
-      found = plan.dataset.read(plan.rows(int(step)))
+      encoded = plan.dataset.read(rows[places])
+      for place, png in zip(places.tolist(), encoded, strict=True):
+        found[place] = png
     except Exception as error:
       # TensorFlow would keep its text alone, and print a traceback.
       failed[int(step)] = error
-      found = [blank] * shape[0]
     return np.array(found, object)
 
   def read_batch(step):
@@ -106,6 +115,7 @@ def _images(
     .unbatch()
     .map(decode, num_parallel_calls=threads)
     .batch(shape[0], drop_remainder=True)
+    .map(lambda images: tf.reshape(images, plan.image_shape))
     .prefetch(prefetch)
     .with_options(options)
   )
@@ -115,11 +125,12 @@ def _bad_batch(
   plan: stream_np.Plan, step: int, error: Exception
 ) -> errors.DataError:
   """Names the image of a batch that TensorFlow could not decode."""
-  for row in plan.rows(step).tolist():
+  rows = plan.rows(step).ravel()
+  for row in rows[rows >= 0].tolist():
     try:
       (png,) = plan.dataset.read([row])
       pixels = tf.io.decode_png(png, 1, tf.dtypes.as_dtype(plan.image_dtype))
-      if pixels.shape != plan.image_shape[1:]:
+      if pixels.shape != plan.image_shape[-3:]:
         return plan.bad_image(row, f'{tuple(pixels.shape)}')
     except tf.errors.OpError as reason:
       return plan.bad_image(row, str(reason.message).splitlines()[0])

@@ -86,6 +86,7 @@ def check(found: checks.Checks) -> None:
     'from 0 to train.batch_size - 1',
   )
   _check_extra(found)
+  _check_group(found)
 
 
 def extra_examples(c: ml_collections.ConfigDict) -> int:
@@ -111,4 +112,26 @@ def _check_extra(found: checks.Checks) -> None:
       0 < c.data.extra_share < 1 and 0 < extra_examples(c) < c.train.batch_size,
       'above 0 and below 1, so that data.dir and data.extra each have an '
       f'example of the {c.train.batch_size} of a batch',
+    )
+
+
+def _check_group(found: checks.Checks) -> None:
+  """That what is grouped is joined by the network, and by nothing else."""
+  c = found.config
+  many = c.model.name == 'many_view'
+  found.that(
+    'data.group',
+    many == (c.data.group != 'image'),
+    'model.name=many_view looks at the images of a breast: choose breast or '
+    'exam'
+    if many
+    else f'model.name={c.model.name} looks at one image: choose image, or '
+    'model.name=many_view',
+  )
+  if c.data.group in ('breast', 'exam'):
+    found.that(
+      'eval.aggregate',
+      c.eval.aggregate in ('mean', 'max', 'view_max'),
+      f'data.group={c.data.group}: all images of a breast have its answer: '
+      'choose mean',
     )
