@@ -12,15 +12,29 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from rsna_jax import auxiliary as auxiliary_lib
 from rsna_jax import files, reporting, schema, submission, writers
 from rsna_jax.report import plots
 from rsna_jax.stats import decision, pooling
 
 
 def prediction_columns(
-  c, table, logits: np.ndarray, fold: np.ndarray
+  c,
+  table,
+  logits: np.ndarray,
+  fold: np.ndarray,
+  auxiliary: Mapping[str, np.ndarray] | None = None,
 ) -> dict[str, np.ndarray]:
-  """The columns of predictions.csv: who it is, what is said, what is true."""
+  """The columns of predictions.csv: who it is, what is said, what is true.
+
+  Args:
+    c: the config.
+    table: of the N images.
+    logits: (N, K) of the main target.
+    fold: (N,).
+    auxiliary: (N, K) outputs by auxiliary target, which become columns
+      `aux_<value>`: probabilities, and years of `aux_age`.
+  """
   target = c.data.target
   columns = {
     name: table[name]
@@ -35,7 +49,29 @@ def prediction_columns(
   if cancer is not None:
     columns['cancer'] = cancer
   columns[f'label_{target}'] = schema.target_labels(table.columns, target)
-  return columns
+  return columns | {
+    f'aux_{name}': values
+    for name, values in auxiliary_values(auxiliary or {}).items()
+  }
+
+
+def auxiliary_values(
+  outputs: Mapping[str, np.ndarray],
+) -> dict[str, np.ndarray]:
+  """What a network says of auxiliary targets, as a reader wants it.
+
+  Args:
+    outputs: (N, K) by target.
+
+  Returns:
+    (N,) float64 by `auxiliary.class_names`: probabilities, or years.
+  """
+  found = {}
+  for target, values in outputs.items():
+    said = auxiliary_lib.values(values, target)
+    names = auxiliary_lib.class_names(target)
+    found |= dict(zip(names, said.T, strict=True))
+  return found
 
 
 def class_names(target: str) -> tuple[str, ...]:

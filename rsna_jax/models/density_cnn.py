@@ -52,6 +52,7 @@ class Head(nn.Module):
   rates: tuple[float, float]
   dtype: Any
   axis_name: str | None
+  metadata_embedding: int = 0
 
   @nn.compact
   def __call__(
@@ -67,7 +68,8 @@ class Head(nn.Module):
       )(x)
       x = layers.BatchNorm(self.axis_name, self.dtype)(nn.relu(x), train)
       x = layers.ExampleDropout(rate, self.axis_name)(x, train)
-    return heads.Logits(self.targets, name='logits')(x, meta)
+    logits = heads.Logits(self.targets, self.metadata_embedding, name='logits')
+    return logits(x, meta)
 
 
 class DensityCNN(heads.Classifier):
@@ -84,5 +86,10 @@ class DensityCNN(heads.Classifier):
     rates = self.rates or (self.dropout,) * 5
     self.trunk = Trunk(self.width, rates[:3], self.dtype, self.axis_name)
     self.head = Head(
-      self.targets, self.width, rates[3:], self.dtype, self.axis_name
+      self.targets,
+      self.width,
+      rates[3:],
+      self.dtype,
+      self.axis_name,
+      self.metadata_embedding,
     )

@@ -67,25 +67,64 @@ class Logits(nn.Module):
   The rows of metadata start at zero, so that a category that no training
   example had stays neutral.
 
+  With an embedding each slot of the metadata has a learned vector instead: that
+  of a category is taken where it is the one, that of a number times the number.
+  Those of an example are added, pass a GELU and stand beside the features, so
+  that columns may act together, as age and implant. The vectors start at zero,
+  and the last layer's rows for them do not: an example without a known category
+  stays neutral all the same.
+
   Attributes:
     targets: (name, number of logits) pairs.
+    embedding: width of the vectors; 0: the metadata itself.
   """
 
   targets: tuple[tuple[str, int], ...]
+  embedding: int = 0
 
   @nn.compact
-  def __call__(self, x: jax.Array, meta: jax.Array) -> dict[str, jax.Array]:
-    """x: (B, C), meta: (B, M), either may be 0 wide -> {target: (B, K)}."""
-    width = x.shape[-1]
+  def __call__(
+    self, x: jax.Array, meta: jax.Array, beside: jax.Array | None = None
+  ) -> dict[str, jax.Array]:
+    """Features and metadata to logits.
+
+    Args:
+      x: (B, C), may be 0 wide.
+      meta: (B, M), likewise.
+      beside: (B, D) further features, whose weights start at zero.
+
+    Returns:
+      {target: (B, K) float32}.
+    """
+    meta = meta.astype(jnp.float32)
+    embedded = self.embedding > 0 and meta.shape[-1] > 0
+    if embedded:
+      meta = nn.gelu(
+        nn.Dense(
+          self.embedding,
+          use_bias=False,
+          dtype=jnp.float32,
+          kernel_init=nn.initializers.zeros,
+          name='embedding',
+        )(meta)
+      )
+
+    def random(key, rows, count, dtype):
+      found = layers.kernel_init(key, (rows, count), dtype)
+      return found * jnp.asarray(0.5**0.5, dtype)  # no ReLU follows
 
     def kernel_init(key, shape, dtype=jnp.float32):
-      rows = layers.kernel_init(key, (width, shape[1]), dtype)
-      rows = rows * jnp.asarray(0.5**0.5, dtype)  # no ReLU follows
-      rest = jnp.zeros((shape[0] - width, shape[1]), dtype)
+      rows = random(key, x.shape[-1], shape[1], dtype)
+      rest = jnp.zeros((shape[0] - len(rows), shape[1]), dtype)
+      if embedded:
+        key = jax.random.fold_in(key, 1)
+        last = random(key, self.embedding, shape[1], dtype)
+        rest = rest.at[-self.embedding :].set(last)
       return jnp.concatenate([rows, rest])
 
+    parts = [x] if beside is None else [x, beside]
     joined = jnp.concatenate(
-      [x.astype(jnp.float32), meta.astype(jnp.float32)], axis=-1
+      [*(part.astype(jnp.float32) for part in parts), meta], axis=-1
     )
     return {
       name: nn.Dense(
@@ -100,6 +139,7 @@ class Head(nn.Module):
 
   Attributes:
     norm_epsilon: of a layer normalisation of the pooled features; None: none.
+    metadata_embedding: as in `Logits`.
   """
 
   targets: tuple[tuple[str, int], ...]
@@ -107,6 +147,7 @@ class Head(nn.Module):
   dropout: float = 0.0
   axis_name: str | None = None
   norm_epsilon: float | None = None
+  metadata_embedding: int = 0
 
   @nn.compact
   def __call__(
@@ -119,7 +160,7 @@ class Head(nn.Module):
     width = pooled.shape[-1]
     joined = jnp.concatenate([pooled, meta.astype(jnp.float32)], axis=-1)
     joined = layers.ExampleDropout(self.dropout, self.axis_name)(joined, train)
-    logits = Logits(self.targets, name='logits')
+    logits = Logits(self.targets, self.metadata_embedding, name='logits')
     return logits(joined[:, :width], joined[:, width:])
 
 
@@ -134,6 +175,7 @@ class Classifier(nn.Module):
     depth: factor of the number of repeated blocks.
     pool: of the last feature map; see `Pool`.
     dropout: rate, before the last Dense layer.
+    metadata_embedding: width; see `Logits`.
     dtype: of the computation; parameters and logits are float32.
     axis_name: of the devices that share a batch; None under plain jit.
     forms: of the layers, up to rounding the same; see `forms.using`.
@@ -147,13 +189,21 @@ class Classifier(nn.Module):
   depth: float = 1.0
   pool: str = 'mean'
   dropout: float = 0.0
+  metadata_embedding: int = 0
   dtype: Any = jnp.float32
   axis_name: str | None = None
   forms: str = 'auto'
 
-  def make_head(self) -> Head:
+  def make_head(self, norm_epsilon: float | None = None) -> Head:
     """The usual head, for `setup`."""
-    return Head(self.targets, self.pool, self.dropout, self.axis_name)
+    return Head(
+      self.targets,
+      self.pool,
+      self.dropout,
+      self.axis_name,
+      norm_epsilon,
+      self.metadata_embedding,
+    )
 
   def features(self, image: jax.Array, train: bool = False) -> jax.Array:
     """(B, H, W, 1) in [0, 1] -> feature map (B, h, w, C)."""

@@ -1,4 +1,7 @@
-"""Logistic regression on the metadata alone: what pixels have to beat."""
+"""Logistic regression on the metadata alone: what pixels have to beat.
+
+With `model.metadata_embedding` it is a network with one hidden layer.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +13,7 @@ class Meta(heads.Classifier):
   """Looks at no pixel; `width`, `depth`, `pool` and `dropout` do nothing."""
 
   def setup(self):
-    self.logits = heads.Logits(self.targets)
+    self.logits = heads.Logits(self.targets, self.metadata_embedding)
 
   def features(self, image: jax.Array, train: bool = False) -> jax.Array:
     """(B, H, W, 1) -> an empty feature map (B, 0, 0, 0)."""

@@ -97,6 +97,51 @@ def test_batches_hold_what_the_order_says(data, reader):
       assert batch['id'][k] == wanted
 
 
+def test_auxiliary_labels_come_where_they_are_asked_for(data, reader):
+  rows = np.arange(N)
+  names = ('density', 'birads', 'age', 'view')
+  found = list(
+    reader.batches(
+      data,
+      rows,
+      order.EvalOrder(N, 16),
+      None,
+      target='cancer',
+      auxiliary=names,
+    )
+  )
+  assert set(found[0]) - {
+    f'{k}_{n}' for k in ('label', 'weight') for n in names
+  } == {
+    'image',
+    'meta',
+    'label_cancer',
+    'weight',
+    'id',
+  }
+  joined_up = {k: np.concatenate([b[k] for b in found]) for k in found[0]}
+  real = np.arange(32) < N
+  table = data.table
+  for name in names:
+    assert joined_up[f'weight_{name}'].dtype == np.float32
+    assert not joined_up[f'weight_{name}'][~real].any()
+  assert joined_up['label_density'].dtype == np.int32
+  assert joined_up['label_age'].dtype == np.float32
+  known = table['density'] != schema.MISSING
+  assert 0 < known.sum() < N
+  np.testing.assert_array_equal(joined_up['weight_density'][:N], known)
+  np.testing.assert_array_equal(
+    joined_up['label_density'][:N], np.where(known, table['density'] - 1, 0)
+  )
+  assert not joined_up['weight_birads'].any()  # the column is empty
+  assert not joined_up['label_birads'].any()
+  np.testing.assert_allclose(
+    joined_up['label_age'][:N] * 10 + 58.5, table['age'], rtol=1e-6
+  )
+  assert (joined_up['label_view'][:N] == schema.VIEWS.index('CC')).all()
+  assert (joined_up['weight'][:N] == 1).all()
+
+
 def test_both_readers_give_equal_batches(data):
   pytest.importorskip('tensorflow')
   from rsna_jax.data import stream_tf

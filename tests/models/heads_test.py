@@ -148,3 +148,88 @@ def test_channels_are_scaled_in_steps_and_never_vanish():
   assert heads.channels(728, 1.0) == 728
   assert heads.channels(728, 0.25) == 184
   assert heads.channels(32, 0.001) == 4
+
+
+def embedded(width=4, count=3, **fields):
+  """Logits with an embedding of 5 slots, as they are after some training."""
+  module = heads.Logits(TARGETS, width)
+  x, meta = normal(count, 6), normal(count, 5)
+  first = module.init(jax.random.key(0), x, meta, **fields)
+  chance = np.random.default_rng(1)
+  variables = jax.tree.map(
+    lambda leaf: leaf + chance.normal(size=leaf.shape).astype(np.float32), first
+  )
+  return module, first, variables, x, meta
+
+
+def test_embedded_metadata_is_a_hidden_layer_beside_the_features():
+  module, _, variables, x, meta = embedded()
+  params = variables['params']
+  assert params['embedding']['kernel'].shape == (5, 4)
+  hidden = np.asarray(meta @ params['embedding']['kernel'], np.float64)
+  # The tanh form of the GELU.
+  inner = np.sqrt(2 / np.pi) * (hidden + 0.044715 * hidden**3)
+  hidden = hidden * (1 + np.tanh(inner)) / 2
+  joined = np.concatenate([x, hidden], axis=1)
+  for name, found in module.apply(variables, x, meta).items():
+    layer = params[name]
+    np.testing.assert_allclose(
+      found, joined @ layer['kernel'] + layer['bias'], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_an_embedding_starts_neutral_and_learns_from_the_first_step():
+  module, first, _, x, meta = embedded()
+  found = module.apply(first, x, meta)
+  plain = heads.Logits(TARGETS)
+  without = plain.apply(plain.init(jax.random.key(0), x, meta), x, meta)
+  jax.tree.map(np.testing.assert_array_equal, found, without)
+
+  def total(variables):
+    return module.apply(variables, x, meta)['cancer'].sum()
+
+  slopes = jax.grad(total)(first)['params']['embedding']['kernel']
+  assert (slopes != 0).all()
+
+
+def test_a_category_that_nobody_had_stays_neutral_for_good():
+  """The slot is 0 in training, so its vector stays what it was: zero."""
+  module, first, _, x, meta = embedded()
+  seen = meta.copy()
+  seen[:, 3] = 0  # nobody has it
+
+  def total(variables):
+    outputs = module.apply(variables, x, seen)
+    return sum((logits**2).sum() for logits in outputs.values())
+
+  params = first
+  slope = jax.jit(jax.grad(total))
+  for _ in range(3):
+    params = jax.tree.map(lambda p, g: p - 0.1 * g, params, slope(params))
+  kernel = params['params']['embedding']['kernel']
+  assert (kernel[3] == 0).all() and (kernel[:3] != 0).all()
+  stranger = np.zeros((3, 5), np.float32)
+  stranger[:, 3] = 1
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    module.apply(params, x, stranger),
+    module.apply(params, x, np.zeros_like(stranger)),
+  )
+
+
+def test_features_beside_start_without_a_say():
+  for width in (0, 4):
+    module = heads.Logits(TARGETS, width)
+    x, meta, beside = normal(3, 6), normal(3, 5), normal(3, 2)
+    variables = module.init(jax.random.key(0), x, meta, beside)
+    kernel = variables['params']['cancer']['kernel']
+    assert kernel.shape == (6 + 2 + (width or 5), 1)
+    assert (kernel[:6] != 0).all() and (kernel[6:8] == 0).all()
+    assert (kernel[8:] != 0).all() == bool(width)
+
+
+def test_without_metadata_there_is_no_embedding():
+  module = heads.Logits(TARGETS, 4)
+  x, meta = normal(3, 6), normal(3, 0)
+  variables = module.init(jax.random.key(0), x, meta)
+  assert set(variables['params']) == {'cancer', 'density'}
