@@ -74,6 +74,22 @@ def read(path: pathlib.Path, like: Any) -> Any:
     )
 
 
+def not_finite(tree: Any, without: str = '') -> str | None:
+  """The name of an array that holds NaN or infinity, or None.
+
+  Args:
+    tree: of numpy arrays.
+    without: the top level's name of what may hold them.
+  """
+  for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+    name = _name(path)
+    if without and name.startswith(without):
+      continue
+    if leaf.dtype.kind not in 'iub' and not np.isfinite(leaf).all():
+      return name
+  return None
+
+
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
   leaves = jax.tree_util.tree_flatten_with_path(tree)[0]
   return {_name(path): tuple(leaf.shape) for path, leaf in leaves}

@@ -36,6 +36,10 @@ class CheckpointError(errors.RunError):
   """No checkpoint of a run can be used."""
 
 
+class NotFiniteError(errors.RunError):
+  """A state holds NaN or infinity, and was not saved."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Restored:
   """A verified checkpoint.
@@ -151,6 +155,7 @@ class Checkpoints:
         later is raised by the next call.
 
     Raises:
+      NotFiniteError: there is NaN or infinity outside of `opt_state`.
       OSError: the disk is full; the steps before are whole.
     """
     self.wait()
@@ -164,6 +169,9 @@ class Checkpoints:
       return
     # Copies, because the next step may write over the memory of this state.
     state = jax.tree.map(lambda leaf: np.array(leaf), jax.device_get(state))
+    bad = arrays.not_finite(state, without='opt_state')
+    if bad is not None:
+      raise NotFiniteError(f'{bad} is not finite')
     self._check_space(state, step)
     self._there[step] = score is not None
     self._saving = (

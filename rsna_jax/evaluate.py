@@ -28,6 +28,7 @@ from rsna_jax import (
   schema,
   steps,
   tta,
+  watch,
 )
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
@@ -104,7 +105,7 @@ class Predictor:
       process_count=jax.process_count(),
     )
     found = []
-    for batch in batches:
+    for batch in watch.Ahead(batches, c.data.dir, c.train.stall_s):
       placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
       found.append(self._step(state, placed)[c.data.target])
     return np.concatenate(found)[: len(rows)]

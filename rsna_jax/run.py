@@ -33,6 +33,11 @@ _FREE = (
   'data.prefetch',
   'train.log_every',
   'train.keep',
+  # A run that they stopped may go on; what was left out is a list of its own.
+  'train.explode_factor',
+  'train.on_divergence',
+  'train.max_skips',
+  'train.stall_s',
   'eval.batch_size',
   'eval.average',
   'eval.bootstrap',

@@ -6,8 +6,8 @@ started again equals one that was not, bit for bit.
 """
 
 import collections
+import contextlib
 import functools
-import math
 import os
 import pathlib
 import signal
@@ -18,6 +18,7 @@ from jax.experimental import multihost_utils
 
 from rsna_jax import (
   checkpoint,
+  divergence,
   division,
   error_maps,
   errors,
@@ -38,9 +39,9 @@ from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, reader
 from rsna_jax.options import data as data_options
 
-
-class DivergedError(errors.RunError):
-  """The loss is no longer a number."""
+DivergedError = divergence.DivergedError
+# A signal that several processes do not answer together is answered alone.
+_PATIENCE_S = 20.0
 
 
 def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
@@ -63,11 +64,11 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
   config_lib.validate(c)
   # Unknown names are answered before anything is read or written.
   evaluate.create_model(c), losses.create(c), optim.create(c)
-  with run_lib.lock(workdir):
-    return _train(c, workdir)
+  with run_lib.lock(workdir), watch.Signals() as signals:
+    return _train(c, workdir, signals)
 
 
-def _train(c, workdir: pathlib.Path) -> dict:
+def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
   # What is written has to be found again from any folder.
   c = c.copy_and_resolve_references()
   c.data.dir = os.path.abspath(c.data.dir)
@@ -93,36 +94,48 @@ def _train(c, workdir: pathlib.Path) -> dict:
   model = evaluate.create_model(c)
   mesh = parallel.make_mesh()
   parallel.check_batch_size(c.train.batch_size, mesh)
-  state = steps.create_state(
-    model,
-    optim.create(c),
-    c,
-    jax.random.key(c.seed),
-    meta_width=encoder.width,
-  )
-  if c.model.init_from and not checkpoint.finished_steps(workdir):
-    state = transfer.start_from(state, run)
+
+  def first_state():
+    state = steps.create_state(
+      model,
+      optim.create(c),
+      c,
+      jax.random.key(c.seed),
+      meta_width=encoder.width,
+    )
+    if c.model.init_from and not checkpoint.finished_steps(workdir):
+      state = transfer.start_from(state, run)
+    return state
+
+  state = first_state()
   # Nothing is written before everything that can be refused has been.
   run_lib.start(run)
   with (
     checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
     writers.Writer(workdir) as writer,
-    watch.Signals() as signals,
   ):
-    start = 0
-    restored = saved.restore(state)
-    if restored is not None:
-      state, start = restored.state, restored.step
-      print(f'continuing {workdir} at step {start} of {c.train.steps}')
-      if start > c.train.steps:
-        raise errors.ConfigError(
-          f'train.steps={c.train.steps}: {workdir} is at step {start} already'
-        )
-    else:
-      print(_greeting(c, state, training, held_out))
-    writer.resume(start)
     loop = _Loop(c, run, training, held_out, mesh, saved, writer)
-    loop.run(parallel.place_state(state, mesh), start, signals)
+    while True:
+      restored = saved.restore(state)
+      start = 0
+      if restored is not None:
+        state, start = restored.state, restored.step
+        print(f'continuing {workdir} at step {start} of {c.train.steps}')
+        if start > c.train.steps:
+          raise errors.ConfigError(
+            f'train.steps={c.train.steps}: {workdir} is at step {start} already'
+          )
+      else:
+        print(_greeting(c, state, training, held_out))
+      try:
+        loop.run(parallel.place_state(state, mesh), restored, signals)
+        break
+      except divergence.Bad as error:
+        bad = error.with_traceback(None)  # which holds the state
+      loop.leave_out(bad)
+      state = first_state()
+  signals.message = 'the training is finished; the same command evaluates it'
+  signals.check()
   return _final(run, data)
 
 
@@ -185,15 +198,35 @@ class _Loop:
     )
     # Metrics of steps that the device may still be busy with, and their ids.
     self._waiting = collections.deque()
+    self._alone = jax.process_count() == 1
+    self._guard = divergence.Guard(c.train.explode_factor)
+    self._skipped = divergence.Skipped(run.workdir)
+    if not saved.steps():
+      self._skipped.forget(jax.process_index() == 0)
+    self._clock = None
+    self._last_ids = ()
 
-  def run(self, state, start: int, signals: watch.Signals) -> None:
+  def run(self, state, restored, signals: watch.Signals) -> None:
+    """Takes the steps from a checkpoint, or from nothing, to the last.
+
+    Raises:
+      divergence.Bad: the result of a step must not be kept.
+      shell.Stopped: a signal came, and the last finished step was saved.
+    """
     c = self._config
+    start = 0 if restored is None else restored.step
+    self._waiting.clear()
+    self._writer.resume(start)
+    self._guard.restore(
+      {} if restored is None else restored.notes,
+      writers.read(self._workdir) if start else [],
+    )
     rng = jax.random.key(c.seed)
     batches = reader.batches(
       c.data.reader,
       self._training.data,
       self._training.rows,
-      self._training.plan,
+      divergence.Order(self._training.plan, self._skipped),
       self._encoder,
       target=c.data.target,
       start_step=start,
@@ -203,77 +236,157 @@ class _Loop:
       process_index=jax.process_index(),
       process_count=jax.process_count(),
     )
-    clock = watch.Clock(start, c.train.steps, c.train.batch_size)
-    try:
-      for step, batch in enumerate(batches, start=start + 1):
+    self._clock = watch.Clock(start, c.train.steps, c.train.batch_size)
+    step = start
+    with (
+      signals.noted(),
+      watch.Ahead(batches, c.data.dir, c.train.stall_s) as ahead,
+    ):
+      if start and self._is_evaluated(start) and not restored.scored:
+        self._judge(state, start, signals)  # a signal came in between
+      while step < c.train.steps:
+        try:
+          batch = ahead.get(lambda waited: self._gives_up(signals, waited))
+        except errors.DataError as error:
+          if not self._alone:
+            raise
+          self._save(state, step, None)
+          self._saved.wait()
+          raise errors.DataError(
+            f'{error}; step {step} is saved, the same command goes on from it'
+          ) from error
+        if batch is None:
+          self._stop(state, step, signals.received, together=self._alone)
+        step += 1
         placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
         state, metrics = self._step(state, placed, rng)
         self._waiting.append((step, metrics, batch['id']))
-        if step % c.train.log_every == 0 or step == c.train.steps:
-          self._log(clock)
-        score = None
-        if step % c.train.eval_every == 0 or step == c.train.steps:
-          self._log(clock)
-          score = self._evaluate(state, step)
-          clock.pause_ended()
-        if score is not None or step % c.train.checkpoint_every == 0:
-          self._save(state, step, score)
+        # One step late, so that the device has work while its answer is read.
+        if self._is_logged(step - 1):
+          self._log(step - 1)
+        if self._is_evaluated(step):
+          self._judge(state, step, signals)
+        elif step % c.train.checkpoint_every == 0:
+          self._save(state, step, None)
         stop = self._agreed(signals.received, step)
         if stop and step < c.train.steps:
-          self._save(state, step, None)
-          raise shell.Stopped(
-            128 + stop,
-            f'stopped by {signal.Signals(stop).name} at step '
-            f'{step}; saved: the same command goes on from there',
-          )
-    finally:
-      batches.close()
+          self._stop(state, step, stop, together=True)
+
+  def leave_out(self, bad: divergence.Bad) -> None:
+    """Takes the batch of a bad step out of the run, where that is wanted.
+
+    Raises:
+      DivergedError: it is not, or was done often enough.
+    """
+    c = self._config
+    ids = np.asarray(bad.ids).ravel()
+    if not self._alone:
+      ids = multihost_utils.process_allgather(ids).ravel()
+    good = self._saved.latest() or 0
+    shown = ', '.join(map(str, ids[:8].tolist()))
+    what = (
+      f'{self._workdir}: step {bad.step}: {bad.reason}; images of the batch: '
+      f'{shown}{", ..." * (len(ids) > 8)}; the last good checkpoint is step '
+      f'{good}'
+    )
+    if c.train.on_divergence != 'skip':
+      raise DivergedError(
+        f'{what}; lower --config.optim.learning_rate in a new --workdir, or go '
+        'on without the batch by --config.train.on_divergence=skip'
+      )
+    if len(self._skipped.records) >= c.train.max_skips:
+      raise DivergedError(
+        f'{what}; train.max_skips={c.train.max_skips} batches were left out '
+        f'already, see {divergence.NAME}; lower --config.optim.learning_rate '
+        'in a new --workdir'
+      )
+    self._skipped.add(bad, ids, jax.process_index() == 0)
+    print(f'{what}; going back to it, and on without the batch', flush=True)
+
+  def _is_evaluated(self, step: int) -> bool:
+    c = self._config
+    return step % c.train.eval_every == 0 or step == c.train.steps
+
+  def _is_logged(self, step: int) -> bool:
+    return step % self._config.train.log_every == 0 or self._is_evaluated(step)
+
+  def _gives_up(self, signals: watch.Signals, waited: float) -> bool:
+    """Whether the wait for a batch ends without it."""
+    return bool(signals.received) and (self._alone or waited > _PATIENCE_S)
 
   def _agreed(self, received: int, step: int) -> int:
     """The signal that stops all processes, at the same step in each."""
-    if jax.process_count() == 1:
+    if self._alone:
       return received
     if step % self._config.train.log_every:
       return 0
     found = multihost_utils.process_allgather(np.int32(received))
     return int(np.max(found))
 
+  def _stop(self, state, step: int, number: int, *, together: bool) -> None:
+    """Saves, unless the other processes do not, and ends the run."""
+    name = signal.Signals(number).name
+    if together:
+      self._save(state, step, None)
+      self._saved.wait()
+      said = f'at step {step}; saved: the same command goes on from there'
+    else:
+      said = (
+        f'while waiting for data after step {step}; not saved: the same '
+        f'command goes on from step {self._saved.latest() or 0}'
+      )
+    raise shell.Stopped(128 + number, f'stopped by {name} {said}')
+
+  def _judge(self, state, step: int, signals: watch.Signals) -> None:
+    """Evaluates, and saves; where a signal comes, saves without a score."""
+    self._log(step)
+    score = None
+    # Several processes predict together, so one cannot leave by itself.
+    with contextlib.suppress(watch.Interrupted):
+      with signals.raising() if self._alone else contextlib.nullcontext():
+        scores = self._evaluate(state)
+      score = self._report(step, scores)
+    self._save(state, step, score)
+    self._clock.pause_ended()
+    if score is None:
+      self._stop(state, step, signals.received, together=True)
+
   def _save(self, state, step: int, score: float | None) -> None:
-    self._log(None)  # a state after a NaN must not become the latest
-    self._saved.save(state, step, score)
+    self._log(step)  # a state after a NaN must not become the latest
+    ids = self._last_ids
+    try:
+      self._saved.save(state, step, score, self._guard.notes(), wait=False)
+    except checkpoint.NotFiniteError as error:
+      raise divergence.Bad(step, str(error), ids) from error
 
-  def _log(self, clock: watch.Clock | None) -> None:
-    """Fetches the metrics of the steps so far; they must be finite."""
-    last = None
-    while self._waiting:
+  def _log(self, last: int) -> None:
+    """Fetches the metrics of the steps up to `last`, and checks each."""
+    while self._waiting and self._waiting[0][0] <= last:
       step, metrics, ids = self._waiting.popleft()
+      self._last_ids = ids
       values = {name: float(value) for name, value in metrics.items()}
-      if not all(math.isfinite(value) for value in values.values()):
-        shown = ', '.join(map(str, np.asarray(ids).ravel()[:8].tolist()))
-        raise DivergedError(
-          f'{self._workdir}: step {step}: '
-          + ', '.join(f'{name} {value}' for name, value in values.items())
-          + f'; images of the batch: {shown}, ...; the last good checkpoint '
-          f'is step {self._saved.latest() or 0}; lower '
-          '--config.optim.learning_rate in a new --workdir'
-        )
-      last = step, values
-    if last is not None and clock is not None:
-      step, values = last
-      speed = clock.lap(step)
-      self._writer.scalars(
-        step, {f'train/{name}': value for name, value in values.items()}
-      )
-      self._writer.scalars(
-        step, {'time/images_per_s': speed}, reproducible=False
-      )
-      clock.say(step, values['loss'], speed)
+      reason = self._guard.check(values)
+      if reason:
+        raise divergence.Bad(step, reason, ids)
+      if self._is_logged(step):
+        self._write(step, values)
 
-  def _evaluate(self, state, step: int) -> float:
+  def _write(self, step: int, values) -> None:
+    speed = self._clock.lap(step)
+    self._writer.scalars(
+      step, {f'train/{name}': value for name, value in values.items()}
+    )
+    self._writer.scalars(step, {'time/images_per_s': speed}, reproducible=False)
+    self._clock.say(step, values['loss'], speed)
+
+  def _evaluate(self, state) -> dict[str, float]:
     c = self._config
     data = self._training.data
     logits = self._predict(state, data, self._held_out)
     scores = evaluate.quick_scores(c, data, self._held_out, logits)
+    return scores
+
+  def _report(self, step: int, scores: dict[str, float]) -> float:
     self._writer.scalars(
       step, {f'validation/{name}': value for name, value in scores.items()}
     )

@@ -1,11 +1,20 @@
-"""What a training loop keeps an eye on: its speed, and the signals."""
+"""What a run keeps an eye on: its speed, signals, and data that do not come."""
 
+import contextlib
+import logging
 import os
+import queue
 import signal
 import threading
 import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from rsna_jax import shell
 
 _SAY_EVERY_S = 10.0
+_LOOK_EVERY_S = 0.25
+_LOG = logging.getLogger('rsna_jax')
 
 
 class Clock:
@@ -40,11 +49,21 @@ class Clock:
     )
 
 
+class Interrupted(Exception):
+  """A signal came during work that may be given up."""
+
+
 class Signals:
-  """Remembers SIGINT and SIGTERM; a second one ends the process at once."""
+  """What SIGINT and SIGTERM do; a second one ends the process at once.
+
+  At first they raise `shell.Stopped`, since nothing is lost yet. `noted` and
+  `raising` are for the parts of a run where there is something to save.
+  """
 
   def __init__(self):
     self.received = 0
+    self.message = 'the same command starts again'
+    self._respond = self._leave
     self._before = {}
 
   def __enter__(self) -> 'Signals':
@@ -57,10 +76,135 @@ class Signals:
     for number, handler in self._before.items():
       signal.signal(number, handler)
 
+  @contextlib.contextmanager
+  def noted(self) -> Iterator[None]:
+    """Inside, a signal is remembered in `received`, and nothing more."""
+    before, self._respond = self._respond, lambda: None
+    try:
+      yield
+    finally:
+      self._respond = before
+
+  @contextlib.contextmanager
+  def raising(self) -> Iterator[None]:
+    """Inside, a signal raises `Interrupted`; also one that has come before."""
+
+    def interrupt():
+      raise Interrupted
+
+    before, self._respond = self._respond, interrupt
+    try:
+      if self.received:
+        interrupt()
+      yield
+    finally:
+      self._respond = before
+
+  def check(self) -> None:
+    """Raises `shell.Stopped` where a signal was noted."""
+    if self.received:
+      self._leave()
+
+  def _leave(self) -> None:
+    raise shell.Stopped(
+      128 + self.received,
+      f'stopped by {signal.Signals(self.received).name}: {self.message}',
+    )
+
   def _receive(self, number, unused_frame) -> None:
     if self.received:
       os._exit(128 + number)
     self.received = number
+    self._respond()
+
+
+class Ahead:
+  """Takes items from an iterator in a thread, so that a wait can be ended.
+
+  A read that hangs, as on a mount that has gone, cannot be interrupted; whoever
+  waits for it can. The thread is left behind then.
+
+  Args:
+    items: what to iterate over; closed in the end where it is a generator.
+    where: they come from, for the message.
+    stall_s: seconds without an item after which a warning says so.
+  """
+
+  def __init__(self, items: Iterator, where: str, stall_s: float):
+    self._items = items
+    self._where = where
+    self._stall_s = stall_s
+    self._queue: queue.Queue = queue.Queue(1)
+    self._closed = False
+    self._thread = threading.Thread(target=self._run, daemon=True)
+    self._thread.start()
+
+  def __enter__(self) -> 'Ahead':
+    return self
+
+  def __exit__(self, kind, *unused) -> None:
+    self._closed = True
+    with contextlib.suppress(queue.Empty):
+      self._queue.get_nowait()  # makes room, if the thread waits for some
+    if kind is None:
+      self._thread.join()
+
+  def __iter__(self) -> Iterator:
+    with self:
+      while (item := self.get()) is not None:
+        yield item
+
+  def get(self, stop: Callable[[float], Any] = lambda waited: False) -> Any:
+    """The next item; None at the end, or when `stop` says so.
+
+    Args:
+      stop: is given the seconds waited so far, a few times a second.
+
+    Raises:
+      Exception: what the iterator raised.
+    """
+    began = said = time.monotonic()
+    while True:
+      try:
+        item, error = self._queue.get(timeout=_LOOK_EVERY_S)
+        break
+      except queue.Empty:
+        now = time.monotonic()
+        if stop(now - began):
+          return None
+        if now - said > self._stall_s:
+          said = now
+          _LOG.warning(
+            'no data for %.0f s: waiting for %s; Ctrl-C or SIGTERM saves and '
+            'stops',
+            now - began,
+            self._where,
+          )
+    if error is not None:
+      raise error
+    return item
+
+  def _run(self) -> None:
+    try:
+      for item in self._items:
+        if not self._put(item, None):
+          break
+      else:
+        self._put(None, None)
+    except Exception as error:
+      self._put(None, error)
+    finally:
+      if hasattr(self._items, 'close'):
+        self._items.close()
+
+  def _put(self, item: Any, error: Exception | None) -> bool:
+    while not self._closed:
+      try:
+        self._queue.put((item, error), timeout=_LOOK_EVERY_S)
+        return True
+      except queue.Full:
+        continue
+    return False
 
 
 def _duration(seconds: float) -> str:

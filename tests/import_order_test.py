@@ -41,7 +41,6 @@ LAYERS = (
     'ensemble_file',
     'pointing',
     'transfer',
-    'watch',
   ),
   ('evaluate', 'foreign', 'compare', 'scoring.compared_sets'),
   ('results', 'reporting', 'error_maps', 'division', 'mixing'),
@@ -64,6 +63,8 @@ LAYERS = (
     'step_folders',
     'writers',
     'run',
+    'divergence',
+    'watch',
   ),
   (
     'parallel',

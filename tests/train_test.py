@@ -23,7 +23,6 @@ from rsna_jax import (
   shell,
   steps,
   train,
-  watch,
 )
 from rsna_jax.data import convert, preprocess
 
@@ -117,20 +116,11 @@ def test_the_submission_has_every_test_breast(tiny_run):
 def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
   tiny_data, tiny_run, tmp_path, monkeypatch, capsys
 ):
-  class StopAtStep5(watch.Signals):
-    seen = 0
-
-    @property
-    def received(self):
-      StopAtStep5.seen += 1
-      return signal.SIGTERM if StopAtStep5.seen >= 5 else 0
-
-    @received.setter
-    def received(self, value):
-      pass
+  def stop_at_5(self, received, step):
+    return signal.SIGTERM if step == 5 else 0
 
   with monkeypatch.context() as patch:
-    patch.setattr(watch, 'Signals', StopAtStep5)
+    patch.setattr(train._Loop, '_agreed', stop_at_5)
     with pytest.raises(shell.Stopped, match='step 5') as stop:
       train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
   assert stop.value.code == 143

@@ -1,11 +1,14 @@
 """The loop of training, and the devices it runs on."""
 
+import math
+
 import ml_collections
 
 from rsna_jax.options import checks
 
 MODES = ('pmap', 'shard_map', 'jit')
 DTYPES = ('float32', 'bfloat16')
+ON_DIVERGENCE = ('stop', 'skip')
 
 
 def default_parallel() -> ml_collections.ConfigDict:
@@ -28,6 +31,14 @@ def default() -> ml_collections.ConfigDict:
   c.eval_every = 1_000  # steps
   c.checkpoint_every = 1_000  # steps
   c.keep = 2  # latest checkpoints kept beside the best one
+  # A loss has exploded above this many times the median of the first 50 losses,
+  # or of the latest 50 where that is higher; 0: none has, short of NaN.
+  c.explode_factor = 20.0
+  # stop | skip: after a loss that is no number, or has exploded, goes back to
+  # the last checkpoint and leaves the batch out.
+  c.on_divergence = 'stop'
+  c.max_skips = 3  # batches left out before the run is stopped all the same
+  c.stall_s = 60.0  # seconds without data after which a line says so
   return c
 
 
@@ -35,6 +46,15 @@ def check(found: checks.Checks) -> None:
   """Checks the fields of `parallel` and `train`."""
   found.one_of('parallel.mode', MODES)
   found.one_of('train.dtype', DTYPES)
+  found.one_of('train.on_divergence', ON_DIVERGENCE)
+  found.that(
+    'train.explode_factor',
+    found.config.train.explode_factor == 0
+    or 1 < found.config.train.explode_factor < math.inf,
+    'more than 1, or 0 to look for NaN alone',
+  )
+  found.not_negative('train.max_skips')
+  found.positive('train.stall_s')
   found.at_least_one(
     'train.steps',
     'train.batch_size',
