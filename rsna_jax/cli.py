@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import rsna_jax
-from rsna_jax import commands, errors, schema, shell
+from rsna_jax import commands, compile_cache, errors, schema, shell
 from rsna_jax.serve import verbs as serve_verbs
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -16,6 +16,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 def main(argv: Sequence[str] | None = None) -> None:
   """Runs the command line and exits with its code."""
   shell.set_up_logging()
+  compile_cache.turn_on()
   sys.exit(shell.run(lambda: _main(argv)))
 
 

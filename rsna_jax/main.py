@@ -13,8 +13,8 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 from absl import flags
 from ml_collections import config_flags
 
+from rsna_jax import compile_cache, errors, shell
 from rsna_jax import config as config_lib
-from rsna_jax import errors, shell
 
 _USAGE = (
   'usage: python -m rsna_jax.main --config configs/NAME.py --workdir DIR '
@@ -25,6 +25,7 @@ _USAGE = (
 def main(argv: list[str]) -> int:
   """Runs the command line `argv`, and returns the exit code."""
   shell.set_up_logging()
+  compile_cache.turn_on()
   return shell.run(lambda: _main(argv))
 
 

@@ -1,5 +1,6 @@
 """Eight devices on the CPU, set before anything uses JAX, and a tiny run."""
 
+import os
 import signal
 import tempfile
 
@@ -15,8 +16,10 @@ jax.config.update('jax_num_cpu_devices', 8)
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Many tests compile the same program.
+# Many tests compile the same program, and so do the commands they start.
 _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.0'
 jax.config.update('jax_compilation_cache_dir', _CACHE.name)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)

@@ -169,7 +169,7 @@ LAYERS = (
   ('config',),
   ('options.*',),
   ('schema', 'auxiliary'),
-  ('errors', 'files', 'shell'),
+  ('errors', 'files', 'shell', 'compile_cache'),
   # A package that holds nothing but its docstring or version.
   ('', 'data', 'options', 'scoring', 'stats'),
 )
