@@ -9,6 +9,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 
 # Places in a window are numbered in a byte.
@@ -21,7 +22,9 @@ def plain(
   """As `fast`, by the operation of lax."""
   return lax.reduce_window(
     x,
-    jnp.asarray(-jnp.inf, x.dtype),
+    # Not traced under jit: of a constant alone lax knows that this is a
+    # maximum, which has a gradient.
+    np.asarray(-np.inf, x.dtype),
     lax.max,
     (1, size, size, 1),
     (1, stride, stride, 1),
