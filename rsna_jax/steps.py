@@ -122,6 +122,39 @@ def augmented(
   return augmentation.apply(flat, each, options).reshape(image.shape)
 
 
+def step_keys(
+  rng: jax.Array, step: int | jax.Array
+) -> tuple[jax.Array, jax.Array]:
+  """The keys of augmentation and of dropout, after `step` steps."""
+  augment_key, dropout_key = jax.random.split(jax.random.fold_in(rng, step))
+  return augment_key, dropout_key
+
+
+def seen(
+  batch: Mapping[str, jax.Array],
+  key: jax.Array,
+  augment: ml_collections.ConfigDict | None,
+  axis: str | None = None,
+) -> tuple[jax.Array, jax.Array, Mapping[str, jax.Array]]:
+  """What a network in training is given of a batch.
+
+  Args:
+    batch: as in `train_step`.
+    key: of augmentation.
+    augment: `config.augment`; None leaves all as it is.
+    axis: of the devices that share the batch; None under plain jit.
+
+  Returns:
+    Image, metadata, and the batch with what `mix.unmix` needs.
+  """
+  image, meta = inputs(batch)
+  if augment is None:
+    return image, meta, batch
+  keys = layers.example_keys(key, image.shape[0], axis)
+  image = augmented(image, keys, augment)
+  return mix.apply(image, meta, batch, keys, augment)
+
+
 def train_step(
   state: TrainState,
   batch: Mapping[str, jax.Array],
@@ -164,14 +197,8 @@ def train_step(
     clipping), `weight` (of all examples) and, where the loss has several terms,
     a `loss_<term>` for each.
   """
-  augment_key, dropout_key = jax.random.split(
-    jax.random.fold_in(rng, state.step)
-  )
-  image, meta = inputs(batch)
-  if augment is not None:
-    keys = layers.example_keys(augment_key, image.shape[0], axis)
-    image = augmented(image, keys, augment)
-    image, meta, batch = mix.apply(image, meta, batch, keys, augment)
+  augment_key, dropout_key = step_keys(rng, state.step)
+  image, meta, batch = seen(batch, augment_key, augment, axis)
 
   def mean_loss(params, examples):
     image, meta, part = examples

@@ -58,6 +58,7 @@ def make_config(data_dir, **changes):
   c.data.size = (64, 32)
   c.data.reader = 'numpy'
   c.data.positives_per_batch = 2
+  c.augment.sheet = 0  # compiles for seconds; a test of its own has one
   c.model.name = 'cnn'
   c.model.width = 0.25
   c.model.dropout = 0.2

@@ -53,6 +53,8 @@ def default() -> ml_collections.ConfigDict:
   c.mixup_alpha = 0.4
   c.cutmix = 0.0
   c.cutmix_alpha = 1.0
+  # Examples of the first batch in plots/augmentations.png; 0: no such picture.
+  c.sheet = 6
   return c
 
 
@@ -76,6 +78,7 @@ def check(found: checks.Checks) -> None:
     'augment.downscale',
     'augment.noise',
     'augment.cutout',
+    'augment.sheet',
   )
   # From 1 on, what is divided by or kept may be nothing.
   found.rate('augment.scale', 'augment.grid', 'augment.tone_curve')
