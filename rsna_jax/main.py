@@ -5,6 +5,7 @@ Any field of the config can be set on the command line, as in
 """
 
 import os
+import re
 import sys
 
 # TensorFlow, where it is installed, reads images only: no chatter about it.
@@ -18,8 +19,11 @@ from rsna_jax import config as config_lib
 
 _USAGE = (
   'usage: python -m rsna_jax.main --config configs/NAME.py --workdir DIR '
-  '[--mode train|evaluate] [--config.FIELD=VALUE ...]'
+  '[--mode train|evaluate] [--config.FIELD=VALUE ...] [--coordinator '
+  'auto|HOST:PORT [--num-processes N --process-id I]]'
 )
+
+_NUMBERS = ('num_processes', 'process_id')
 
 
 def main(argv: list[str]) -> int:
@@ -36,7 +40,11 @@ def _main(argv: list[str]) -> None:
   # After the flags, so that a mistake in them is answered at once.
   from rsna_jax import parallel
 
-  parallel.start_distributed()
+  parallel.start_distributed(
+    coordinator=values.coordinator,
+    num_processes=values.num_processes,
+    process_id=values.process_id,
+  )
   if values.mode == 'evaluate':
     from rsna_jax import evaluate
 
@@ -65,6 +73,21 @@ def parse(argv: list[str]) -> flags.FlagValues:
     'mode', 'train', ['train', 'evaluate'], 'what to do', flag_values=values
   )
   flags.DEFINE_string('split', 'validation', 'to evaluate', flag_values=values)
+  flags.DEFINE_string(
+    'coordinator',
+    None,
+    'of several processes: auto, or host:port of the first',
+    flag_values=values,
+  )
+  for name in _NUMBERS:
+    flags.DEFINE_integer(
+      name, None, 'of the processes', lower_bound=0, flag_values=values
+    )
+    # As every other command of this package spells its options.
+    argv = [
+      re.sub(f'^--{name.replace("_", "-")}(=|$)', f'--{name}\\1', word)
+      for word in argv
+    ]
   flags.DEFINE_bool('help', False, 'this text', flag_values=values)
   if any(word in ('-h', '--help', '-help') for word in argv[1:]):
     print(f'{_USAGE}\n\nFields and their defaults:\n{config_lib.default()}')

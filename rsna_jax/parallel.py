@@ -22,6 +22,8 @@ AXIS = 'data'
 MODES = ('pmap', 'shard_map', 'jit')
 # Of a batch, what stays on the host.
 HOST_KEYS = ('id',)
+_JOIN_S = 300  # that processes wait for each other at the start
+_HEARTBEAT_S = 60  # without a sign of life, after which one counts as gone
 
 
 def axis_name(mode: str) -> str | None:
@@ -221,23 +223,42 @@ def _run_and_gather(compiled, mode, state, batch) -> dict[str, np.ndarray]:
   return outputs
 
 
-def start_distributed(environ: Mapping[str, str] = os.environ) -> bool:
-  """Joins the processes of a run where the environment asks for it.
+def start_distributed(
+  environ: Mapping[str, str] = os.environ,
+  *,
+  coordinator: str | None = None,
+  num_processes: int | None = None,
+  process_id: int | None = None,
+) -> bool:
+  """Joins the processes of a run where options or the environment ask for it.
 
-  `RSNA_JAX_DISTRIBUTED=auto` leaves all to JAX (TPU pods, Slurm, Open MPI);
-  `JAX_COORDINATOR_ADDRESS` (host:port) with `JAX_NUM_PROCESSES` and
-  `JAX_PROCESS_ID` says it in full. Call it before anything uses a device.
+  A coordinator `auto`, or `RSNA_JAX_DISTRIBUTED=auto`, leaves all to JAX (TPU
+  VMs, GKE, Slurm, Open MPI); otherwise it is the host:port of the first
+  process, and `num_processes` and `process_id` are given with it. In the
+  environment they are `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and
+  `JAX_PROCESS_ID`; options come first. Call it before anything uses a device.
 
   Returns:
     Whether processes were joined.
 
   Raises:
-    errors.ConfigError: a variable is missing or not a number.
+    errors.ConfigError: a number is missing or none, or the others do not come.
   """
-  if environ.get('RSNA_JAX_DISTRIBUTED') == 'auto':
-    jax.distributed.initialize()
+  given = {'JAX_NUM_PROCESSES': num_processes, 'JAX_PROCESS_ID': process_id}
+  if coordinator is None and any(x is not None for x in given.values()):
+    raise errors.ConfigError(
+      '--num-processes and --process-id need --coordinator HOST:PORT of the '
+      'first process'
+    )
+  environ = dict(environ) | {
+    name: str(value) for name, value in given.items() if value is not None
+  }
+  if coordinator == 'auto' or (
+    coordinator is None and environ.get('RSNA_JAX_DISTRIBUTED') == 'auto'
+  ):
+    _initialize()
     return True
-  address = environ.get('JAX_COORDINATOR_ADDRESS')
+  address = coordinator or environ.get('JAX_COORDINATOR_ADDRESS')
   if not address:
     return False
   numbers = {}
@@ -245,16 +266,43 @@ def start_distributed(environ: Mapping[str, str] = os.environ) -> bool:
     text = environ.get(name, '')
     if not text.isdecimal():
       raise errors.ConfigError(
-        f'{name}={text!r}: JAX_COORDINATOR_ADDRESS is set, so set this to a '
-        'whole number too, or set RSNA_JAX_DISTRIBUTED=auto alone'
+        f'{name}={text!r}: a coordinator is given, so set this to a whole '
+        'number too (or --num-processes and --process-id), or set '
+        'RSNA_JAX_DISTRIBUTED=auto alone'
       )
     numbers[name] = int(text)
-  jax.distributed.initialize(
-    coordinator_address=address,
-    num_processes=numbers['JAX_NUM_PROCESSES'],
-    process_id=numbers['JAX_PROCESS_ID'],
+  count, number = numbers['JAX_NUM_PROCESSES'], numbers['JAX_PROCESS_ID']
+  if number >= count:
+    raise errors.ConfigError(
+      f'--process-id {number}: of --num-processes {count} they are 0 to '
+      f'{count - 1}'
+    )
+  _initialize(
+    coordinator_address=address, num_processes=count, process_id=number
   )
   return True
+
+
+def _initialize(**options) -> None:
+  """`jax.distributed.initialize`, with an answer within minutes.
+
+  Raises:
+    errors.ConfigError: the processes did not find each other.
+  """
+  try:
+    jax.distributed.initialize(
+      initialization_timeout=_JOIN_S,
+      heartbeat_timeout_seconds=_HEARTBEAT_S,
+      # On its way out a process does not wait long for one that has gone.
+      shutdown_timeout_seconds=_HEARTBEAT_S,
+      **options,
+    )
+  except (RuntimeError, ValueError) as error:
+    raise errors.ConfigError(
+      f'the processes of the run did not find each other within {_JOIN_S} s '
+      f'({str(error).splitlines()[0][:160]}): start all of them, and look at '
+      '--coordinator, --num-processes and --process-id'
+    ) from error
 
 
 def _check_mode(mode: str) -> str:

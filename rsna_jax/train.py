@@ -15,6 +15,7 @@ import signal
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+from orbax.checkpoint import multihost
 
 from rsna_jax import (
   checkpoint,
@@ -64,8 +65,20 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
   config_lib.validate(c)
   # Unknown names are answered before anything is read or written.
   evaluate.create_model(c), losses.create(c), optim.create(c)
-  with run_lib.lock(workdir), watch.Signals() as signals:
-    return _train(c, workdir, signals)
+  alone = jax.process_count() == 1
+  with run_lib.lock(workdir), watch.Signals(alone) as signals:
+    try:
+      return _train(c, workdir, signals)
+    except jax.errors.JaxRuntimeError as error:
+      if alone:
+        raise
+      saved = checkpoint.finished_steps(workdir)
+      raise errors.RunError(
+        f'{workdir}: another process of the run has ended, or cannot be '
+        f'reached ({str(error).splitlines()[0][:120]}): start all of them '
+        'again with the same command, which goes on from step '
+        f'{max(saved, default=0)}'
+      ) from error
 
 
 def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
@@ -199,6 +212,7 @@ class _Loop:
     # Metrics of steps that the device may still be busy with, and their ids.
     self._waiting = collections.deque()
     self._alone = jax.process_count() == 1
+    self._asked = 0
     self._guard = divergence.Guard(c.train.explode_factor)
     self._skipped = divergence.Skipped(run.workdir)
     if not saved.steps():
@@ -268,7 +282,7 @@ class _Loop:
           self._judge(state, step, signals)
         elif step % c.train.checkpoint_every == 0:
           self._save(state, step, None)
-        stop = self._agreed(signals.received, step)
+        stop = self._agreed(signals.received)
         if stop and step < c.train.steps:
           self._stop(state, step, stop, together=True)
 
@@ -314,14 +328,19 @@ class _Loop:
     """Whether the wait for a batch ends without it."""
     return bool(signals.received) and (self._alone or waited > _PATIENCE_S)
 
-  def _agreed(self, received: int, step: int) -> int:
-    """The signal that stops all processes, at the same step in each."""
+  def _agreed(self, received: int) -> int:
+    """The signal that stops all processes, at the same step in each.
+
+    A SIGTERM to one of them, or the notice of a scheduler, is told to all by
+    JAX, which picks a step that none has come to.
+    """
     if self._alone:
       return received
-    if step % self._config.train.log_every:
+    # Counted by itself, since steps are taken again after a bad one.
+    self._asked += 1
+    if not multihost.reached_preemption(self._asked):
       return 0
-    found = multihost_utils.process_allgather(np.int32(received))
-    return int(np.max(found))
+    return received or signal.SIGTERM
 
   def _stop(self, state, step: int, number: int, *, together: bool) -> None:
     """Saves, unless the other processes do not, and ends the run."""

@@ -58,17 +58,22 @@ class Signals:
 
   At first they raise `shell.Stopped`, since nothing is lost yet. `noted` and
   `raising` are for the parts of a run where there is something to save.
+
+  Args:
+    alone: False in one of several processes: SIGTERM is left to JAX, which
+      tells the others, and SIGINT becomes one; `received` knows of that alone.
   """
 
-  def __init__(self):
+  def __init__(self, alone: bool = True):
     self.received = 0
+    self._alone = alone
     self.message = 'the same command starts again'
     self._respond = self._leave
     self._before = {}
 
   def __enter__(self) -> 'Signals':
     if threading.current_thread() is threading.main_thread():
-      for number in (signal.SIGINT, signal.SIGTERM):
+      for number in (signal.SIGINT, signal.SIGTERM)[: 1 + self._alone]:
         self._before[number] = signal.signal(number, self._receive)
     return self
 
@@ -115,7 +120,10 @@ class Signals:
     if self.received:
       os._exit(128 + number)
     self.received = number
-    self._respond()
+    if self._alone:
+      self._respond()
+    else:
+      os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Ahead:
