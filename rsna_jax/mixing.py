@@ -65,8 +65,10 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
       plan=order.TrainOrder(
         _of_examples(_positive(data, rows), groups),
         c.train.batch_size,
-        c.data.positives_per_batch,
+        _positives(c),
         c.seed,
+        hard=_of_examples(_hard(c, data, rows), groups),
+        hard_weight=c.data.hard_weight,
       ),
       groups=groups,
     )
@@ -88,6 +90,7 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
   all_rows = np.concatenate([rows, *behind])
   groups = _groups(c, all_data, all_rows)
   labels = _of_examples(_positive(all_data, all_rows), groups)
+  hard = _of_examples(_hard(c, all_data, all_rows), groups)
   # People of joined sets stay apart, so that no breast is of two.
   own = len(rows) if groups is None else groups.of_image[len(rows)]
   plan = order.MixedOrder(
@@ -95,8 +98,11 @@ def gather(c, data: dataset_lib.Dataset) -> Training:
     labels[own:],
     c.train.batch_size,
     data_options.extra_examples(c),
-    c.data.positives_per_batch,
+    _positives(c),
     c.seed,
+    hard=hard[:own],
+    extra_hard=hard[own:],
+    hard_weight=c.data.hard_weight,
   )
   return Training(
     data=all_data,
@@ -153,6 +159,39 @@ def _known(c, data: dataset_lib.Dataset) -> np.ndarray:
   """(len(data),) bool: rows with a label of the target."""
   labels = schema.target_labels(data.table.columns, c.data.target)
   return labels != schema.MISSING
+
+
+def _positives(c) -> int | np.ndarray:
+  """Positives of a batch: one number, or one for each step of a schedule."""
+  if c.data.positives_final == -1:
+    return c.data.positives_per_batch
+  return order.linear(
+    c.data.positives_per_batch,
+    c.data.positives_final,
+    c.data.positives_until,
+  )
+
+
+def _hard(c, data: dataset_lib.Dataset, rows: np.ndarray) -> np.ndarray:
+  """(len(rows),) bool: without cancer, and hard to tell so.
+
+  Raises:
+    errors.DataError: `data.hard_weight` is of rows that are not there.
+  """
+  found = np.zeros(len(rows), bool)
+  if 'difficult_negative_case' in c.data.hard_negatives:
+    found |= data.table['difficult_negative_case'][rows] == 1
+  if 'birads_0' in c.data.hard_negatives:
+    found |= data.table['BIRADS'][rows] == 0
+  # A cancer that is not known to be absent may be there.
+  found &= data.table['cancer'][rows] == 0
+  if c.data.hard_weight != 1 and not found.any():
+    raise errors.DataError(
+      f'data.hard_weight={c.data.hard_weight}: no row to train on is '
+      + ' or '.join(c.data.hard_negatives)
+      + ' without cancer: set it to 1'
+    )
+  return found
 
 
 def _positive(data: dataset_lib.Dataset, rows: np.ndarray) -> np.ndarray:

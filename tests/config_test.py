@@ -63,10 +63,31 @@ def test_unknown_and_ill_typed_fields_cannot_be_set():
     ('data.extra', ('a', './a')),
     ('data.extra', ('data',)),
     ('data.extra_rows', 'some'),
+    ('data.positives_final', 0),
+    ('data.positives_final', 32),
+    ('data.positives_until', 100),
+    ('data.hard_negatives', ('hard',)),
+    ('data.hard_weight', 0.0),
     ('data.threads', 0),
     ('augment.flip_vertical', 1.5),
     ('augment.scale', -0.1),
     ('augment.contrast', float('nan')),
+    ('augment.scale', 1.0),
+    ('augment.shear_deg', 60.0),
+    ('augment.box_jitter', 0.5),
+    ('augment.crop', -0.1),
+    ('augment.elastic', 0.5),
+    ('augment.grid', 1.0),
+    ('augment.gamma', -1.0),
+    ('augment.tone_curve', 1.0),
+    ('augment.polarity', 2.0),
+    ('augment.downscale', float('inf')),
+    ('augment.noise', -0.1),
+    ('augment.cutout', -1),
+    ('augment.cutout_size', 1.5),
+    ('augment.mixup', 1.1),
+    ('augment.cutmix', -0.1),
+    ('augment.sheet', -1),
     ('model.pool', 'median'),
     ('model.width', 0.0),
     ('model.dropout', -0.1),
@@ -261,3 +282,39 @@ def test_every_set_of_a_mixture_has_an_example_in_a_batch(share):
   c.data.extra_share = 0.3
   config.validate(c)
   assert data_options.extra_examples(c) == 10
+
+
+@pytest.mark.parametrize(
+  ('fields', 'named'),
+  [
+    ({'augment.mixup': 0.7, 'augment.cutmix': 0.5}, 'add up to 1'),
+    ({'augment.mixup': 0.5, 'train.batch_size': 9}, 'even train.batch_size'),
+    ({'augment.mixup': 0.5, 'augment.mixup_alpha': 0.0}, 'mixup_alpha=0.0'),
+    ({'augment.elastic': 0.1, 'augment.elastic_cells': 0}, 'elastic_cells=0'),
+    ({'augment.grid': 0.1, 'augment.grid_cells': 0}, 'grid_cells=0'),
+    (
+      {
+        'data.positives_per_batch': 0,
+        'data.positives_final': 2,
+        'data.positives_until': 9,
+      },
+      'beside a data.positives_per_batch',
+    ),
+    ({'data.positives_final': 4}, 'positives_until=0: at least 1'),
+    ({'data.hard_weight': 2.0, 'data.hard_negatives': ()}, 'hard_weight=2.0'),
+  ],
+)
+def test_fields_that_need_each_other_are_checked_together(fields, named):
+  c = config.default()
+  for field, value in fields.items():
+    _set(c, field, value)
+  with pytest.raises(errors.ConfigError, match=named):
+    config.validate(c)
+
+
+def test_a_schedule_of_positives_and_hard_negatives_can_be_asked_for():
+  c = config.default()
+  c.data.positives_per_batch, c.data.positives_final = 8, 2
+  c.data.positives_until, c.data.hard_weight = 1000, 3.0
+  c.augment.mixup, c.augment.cutmix = 0.5, 0.5
+  config.validate(c)

@@ -238,3 +238,32 @@ def _state(c, there):
     jax.random.key(0),
     meta_width=there.encoder.width,
   )
+
+
+def test_positives_and_hard_negatives_are_drawn_as_the_config_says(tiny_data):
+  c = tiny.make_config(tiny_data, data__positives_per_batch=4)
+  c.data.positives_final, c.data.positives_until = 1, 6
+  c.data.hard_weight = 3.0
+  data = dataset.open_dataset(c)
+  table = data.table
+  with pytest.raises(errors.DataError, match=r'hard_weight=3\.0: no row'):
+    mixing.gather(c, data)
+  sick = table['cancer'] == 1
+  table['difficult_negative_case'][::5] = 1
+  table['BIRADS'][::3] = 0
+  hard = (table['difficult_negative_case'] == 1) | (table['BIRADS'] == 0)
+  found = mixing.gather(c, data)
+  drawn = [found.rows[found.plan.indices(t)] for t in range(400)]
+  assert [int(sick[batch].sum()) for batch in drawn[:8]] == [
+    *(4, 4, 3, 2, 2, 2, 1, 1)
+  ]
+  counts = np.bincount(np.concatenate(drawn), minlength=len(table))
+  there = np.isin(np.arange(len(table)), found.rows) & ~sick
+  rate = counts[there & hard].mean() / counts[there & ~hard].mean()
+  assert rate == pytest.approx(3, rel=0.02)
+  # One of the two alone.
+  c.data.hard_negatives = ('birads_0',)
+  assert (
+    mixing._hard(c, data, found.rows).sum()
+    == ((table['BIRADS'] == 0) & ~sick)[found.rows].sum()
+  )

@@ -13,6 +13,7 @@ WINDOWS = ('full', 'linear', 'none')
 QUALITIES = ('fast', 'fine', 'exact')
 SPLITS = ('folds', 'public', 'site', 'machine')
 EXTRA_ROWS = ('train', 'all')
+HARD_NEGATIVES = ('difficult_negative_case', 'birads_0')
 GROUPS = ('image', 'breast', 'exam')
 
 
@@ -39,7 +40,17 @@ def default() -> ml_collections.ConfigDict:
   # and of the other side, to compare. The last two need a many-view model.
   c.group = 'image'  # image | breast | exam
   c.views = 2  # images of a breast in a training example; more are drawn from
-  c.positives_per_batch = 1  # with cancer, at least; 0: as they come
+  # With cancer, in every batch; 0: as they come. 1 for each 7 others is 1/8 of
+  # train.batch_size: 4 of 32.
+  c.positives_per_batch = 1
+  # The number goes there in a line over so many steps, to the nearest whole
+  # one, and stays; -1: it does not change.
+  c.positives_final = -1
+  c.positives_until = 0
+  # Which examples without cancer are hard, and how many times as often as
+  # others without cancer they are drawn; 1: as all others are.
+  c.hard_negatives = HARD_NEGATIVES
+  c.hard_weight = 1.0
   # More folders that `prepare` wrote with the same spec, to train on besides.
   c.extra = ()
   c.extra_share = 0.5  # of every training batch, that is drawn from them
@@ -80,11 +91,7 @@ def check(found: checks.Checks) -> None:
       c.data.held_out >= 0,
       f'the {c.data.split}_id that is to be the test split',
     )
-  found.that(
-    'data.positives_per_batch',
-    0 <= c.data.positives_per_batch < c.train.batch_size,
-    'from 0 to train.batch_size - 1',
-  )
+  _check_sampling(found)
   _check_extra(found)
   _check_group(found)
 
@@ -94,6 +101,38 @@ def extra_examples(c: ml_collections.ConfigDict) -> int:
   if not c.data.extra:
     return 0
   return round(c.data.extra_share * c.train.batch_size)
+
+
+def _check_sampling(found: checks.Checks) -> None:
+  c = found.config
+  largest = c.train.batch_size - 1
+  found.that(
+    'data.positives_per_batch',
+    0 <= c.data.positives_per_batch <= largest,
+    'from 0 to train.batch_size - 1',
+  )
+  if c.data.positives_final != -1:
+    found.that(
+      'data.positives_final',
+      0 < c.data.positives_final <= largest and c.data.positives_per_batch > 0,
+      'from 1 to train.batch_size - 1, beside a data.positives_per_batch of at '
+      'least 1; or -1',
+    )
+    found.at_least_one('data.positives_until')
+  else:
+    found.that(
+      'data.positives_until',
+      c.data.positives_until == 0,
+      'set data.positives_final, too, or leave both out',
+    )
+  found.each_of('data.hard_negatives', HARD_NEGATIVES)
+  found.positive('data.hard_weight')
+  if c.data.hard_weight != 1:
+    found.that(
+      'data.hard_negatives',
+      bool(c.data.hard_negatives),
+      f'name what data.hard_weight={c.data.hard_weight} is of',
+    )
 
 
 def _check_extra(found: checks.Checks) -> None:

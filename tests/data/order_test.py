@@ -193,3 +193,118 @@ def test_a_share_that_leaves_a_set_out_is_refused():
   for share in (0, 16):
     with pytest.raises(errors.DataError, match=r'data\.extra_share'):
       _mixed(share=share)
+
+
+def test_counts_of_batches_add_up():
+  counts = order.Counts([3, 1, 4, 2])
+  found = [counts.at(t) for t in range(8)]
+  assert found == [3, 1, 4, 2, 2, 2, 2, 2]
+  assert [counts.before(t) for t in range(9)] == [0, *np.cumsum(found)]
+
+
+def test_a_schedule_goes_from_one_number_to_another_in_a_line():
+  assert order.linear(4, 1, 6).tolist() == [4, 4, 3, 2, 2, 2, 1]
+  assert order.linear(1, 3, 4).tolist() == [1, 2, 2, 2, 3]
+  line = order.linear(16, 2, 1000)
+  exact = 16 - 14 * np.arange(1001) / 1000
+  assert np.abs(line - exact).max() <= 0.5 and line[0] == 16 and line[-1] == 2
+
+
+def test_positives_follow_their_schedule_and_each_kind_its_epochs():
+  labels = _labels(n=101, positives=7)
+  wanted = order.linear(5, 2, 40)
+  train = order.TrainOrder(labels, 8, wanted, seed=1)
+  seen = np.zeros(101, np.int64)
+  for step in range(300):
+    batch = train.indices(step)
+    expected = wanted[step] if step < 40 else 2
+    assert (labels[batch] == 1).sum() == expected and len(batch) == 8
+    np.add.at(seen, batch, 1)
+    for kind in (0, 1):  # none is drawn again before all others were
+      assert np.ptp(seen[labels == kind]) <= 1
+  again = order.TrainOrder(labels, 8, wanted, seed=1)
+  for step in (299, 17, 40):
+    np.testing.assert_array_equal(again.indices(step), train.indices(step))
+
+
+def test_a_batch_of_a_schedule_equals_that_of_its_last_number_when_it_ends():
+  labels = _labels(n=60, positives=6)
+  constant = order.TrainOrder(labels, 8, 2, seed=1)
+  short = order.TrainOrder(labels, 8, np.array([2, 2, 2]), seed=1)
+  for step in range(30):
+    np.testing.assert_array_equal(constant.indices(step), short.indices(step))
+
+
+@pytest.mark.parametrize(('weight', 'share'), [(3.0, 1), (0.5, 1), (2.5, 0)])
+def test_hard_negatives_are_drawn_so_many_times_as_often(weight, share):
+  labels = _labels(n=200, positives=20)
+  hard = np.zeros(200, bool)
+  hard[::9] = True
+  train = order.TrainOrder(
+    labels, 16, share, seed=4, hard=hard, hard_weight=weight
+  )
+  hard &= labels == 0
+  easy = ~hard & (labels == 0) if share else ~hard
+  seen = np.zeros(200, np.int64)
+  for step in range(400):
+    batch = train.indices(step)
+    assert len(batch) == 16
+    if share:
+      assert (labels[batch] == 1).sum() == share
+    np.add.at(seen, batch, 1)
+    assert np.ptp(seen[hard]) <= 1 and np.ptp(seen[easy]) <= 1
+    # So many hard ones as their weight asks for, but for one draw.
+    heavy = weight * hard.sum()
+    exact = (step + 1) * (16 - share) * heavy / (heavy + easy.sum())
+    assert -1 < seen[hard].sum() - exact <= 0
+  rate = seen[hard].mean() / seen[easy].mean()
+  assert rate == pytest.approx(weight, rel=0.02)
+
+
+def test_hard_negatives_of_weight_one_change_nothing():
+  labels = _labels(n=100, positives=10)
+  plain = order.TrainOrder(labels, 8, 1, seed=0)
+  hard = order.TrainOrder(labels, 8, 1, seed=0, hard=labels == 0)
+  for step in range(20):
+    np.testing.assert_array_equal(plain.indices(step), hard.indices(step))
+
+
+def test_hard_negatives_alone_are_all_negatives():
+  labels = np.array([1, 0, 0, 0])
+  train = order.TrainOrder(
+    labels, 4, 1, seed=0, hard=np.ones(4, bool), hard_weight=5.0
+  )
+  assert sorted(train.indices(3)) == [0, 1, 2, 3]
+
+
+def test_a_mixture_shares_out_a_schedule_and_weighs_within_each_set():
+  first, second = _labels(100, 10), _labels(60, 12, seed=1)
+  joined = np.concatenate([first, second])
+  wanted = order.linear(8, 2, 20)
+  hard = np.arange(160) % 4 == 0
+  mixed = order.MixedOrder(
+    first,
+    second,
+    16,
+    6,
+    wanted,
+    seed=2,
+    hard=hard[:100],
+    extra_hard=hard[100:],
+    hard_weight=4.0,
+  )
+  seen = np.zeros(160, np.int64)
+  for step in range(400):
+    batch = mixed.indices(step)
+    assert (joined[batch] == 1).sum() == wanted[min(step, 20)]
+    assert (batch >= 100).sum() == 6
+    np.add.at(seen, batch, 1)
+  for own in (np.arange(160) < 100, np.arange(160) >= 100):
+    of = own & (joined == 0)
+    rate = seen[of & hard].mean() / seen[of & ~hard].mean()
+    assert rate == pytest.approx(4, rel=0.03)
+
+
+def test_a_schedule_beyond_the_batch_is_refused():
+  with pytest.raises(errors.DataError, match='=2 to 9: from 0 to the batch'):
+    order.TrainOrder(_labels(), 8, order.linear(2, 9, 5), seed=0)

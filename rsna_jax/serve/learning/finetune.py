@@ -129,6 +129,7 @@ def make_config(
   # What a batch of another size, or of less original data, can still hold.
   own = c.train.batch_size - data_options.extra_examples(c)
   c.data.positives_per_batch = min(c.data.positives_per_batch, max(own - 1, 0))
+  c.data.positives_final, c.data.positives_until = -1, 0  # of the first run
   c.train.steps = options.steps
   c.train.log_every = min(c.train.log_every, options.steps)
   c.train.eval_every = options.steps
