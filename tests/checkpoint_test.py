@@ -122,6 +122,17 @@ def test_a_step_may_get_its_score_and_keeps_its_notes(tmp_path):
   assert _equal(restored.state, _state(2))
 
 
+def test_what_is_not_finite_is_not_saved_but_for_the_optimiser(tmp_path):
+  state = _state(1)
+  state['opt_state'] = {'best': np.float32(np.inf)}
+  with checkpoint.Checkpoints(tmp_path) as saved:
+    saved.save(state, 1)
+    state['params']['b'] = jnp.full(4, jnp.nan, jnp.bfloat16)
+    with pytest.raises(checkpoint.NotFiniteError, match='params/b is not'):
+      saved.save(state, 2)
+    assert saved.steps() == [1]
+
+
 def test_a_save_in_the_background_is_a_copy_and_its_error_comes_later(
   tmp_path,
 ):
