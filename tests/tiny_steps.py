@@ -52,8 +52,8 @@ def make_config(**fields):
   c.data.size = (16, 16)
   c.optim.learning_rate = 0.01
   c.train.steps = 10
-  for name in ('flip_vertical', 'shift', 'scale', 'rotate', 'brightness'):
-    if name in c.augment:
+  for name, value in c.augment.items():
+    if isinstance(value, float) and not name.endswith(('alpha', 'size')):
       c.augment[name] = 0.0
   for name, value in fields.items():
     group, field = name.split('__')
