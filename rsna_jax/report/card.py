@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rsna_jax import files, schema
-from rsna_jax.report import decision_tables, tables, texts
+from rsna_jax.report import auxiliary_table, decision_tables, tables, texts
 
 _PIXELS = ('size', 'bits', 'window', 'quality', 'for_processing')
 
@@ -183,6 +183,20 @@ def _figures(metrics: Mapping) -> str:
   if classes:
     rows = [(x['title'], _cell(x)) for x in classes['figures']]
     blocks.append(_table(('Classes, by image', 'Value'), rows, '-r'))
+  besides = auxiliary_table.rows(metrics)
+  if besides:
+    head = (
+      'Auxiliary target',
+      'Images',
+      'Figure',
+      'Value',
+      'Without a network',
+    )
+    rows = [
+      (x['title'], f'{x["n"]:,}', x['figure'], x['value'], x['beside'])
+      for x in besides
+    ]
+    blocks.append(_table(head, rows, '-r-r-'))
   return '\n\n'.join(blocks)
 
 

@@ -15,7 +15,14 @@ import markupsafe
 import numpy as np
 
 from rsna_jax import files, schema
-from rsna_jax.report import charts, checklist, decision_tables, tables, texts
+from rsna_jax.report import (
+  auxiliary_table,
+  charts,
+  checklist,
+  decision_tables,
+  tables,
+  texts,
+)
 
 # Sections of a full page, in order.
 SECTIONS = {
@@ -28,6 +35,7 @@ SECTIONS = {
   'curves': 'Curves',
   'calibration': 'Calibration',
   'classes': 'Classes',
+  'auxiliary': 'Auxiliary targets',
   'subgroups': 'Subgroups',
   'worst': 'Worst errors',
   'training': 'Training',
@@ -36,6 +44,8 @@ SECTIONS = {
   'limits': 'Limits and harm',
   'checklists': 'Checklists',
 }
+# Those that not every model has.
+OPTIONAL = ('classes', 'auxiliary')
 
 
 def write_report(
@@ -77,6 +87,7 @@ def write_report(
     'curves': _curves(metrics, breasts),
     'calibration': decision_tables.calibration(metrics),
     'classes': tables.classes(metrics.get('classes')),
+    'auxiliary': auxiliary_table.rows(metrics),
     'subgroups': tables.subgroups(metrics.get('subgroups') or []),
     'worst': [_pictured(one) for one in worst],
     'training': _training(history),
@@ -93,7 +104,7 @@ def write_report(
     if shown.get(name) or name == 'checklists'
   }
   answers = checklist.answer(sections, dict(shown['config']))
-  wanted = [name for name in SECTIONS if name != 'classes']
+  wanted = [name for name in SECTIONS if name not in OPTIONAL]
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('rsna_jax', 'report'),
     autoescape=True,

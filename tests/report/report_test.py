@@ -13,7 +13,7 @@ from rsna_jax.report import decision_tables, plots, tables
 from rsna_jax.report import html as report
 from rsna_jax.scoring import score
 
-ALL = set(report.SECTIONS) - {'classes'}
+ALL = set(report.SECTIONS) - set(report.OPTIONAL)
 
 
 def write(folder, **fields):
