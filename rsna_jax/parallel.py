@@ -16,19 +16,23 @@ from jax.experimental import multihost_utils
 from jax.sharding import NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from rsna_jax import errors
+from rsna_jax import errors, placement
+from rsna_jax.models import spatial
 
-AXIS = 'data'
-MODES = ('pmap', 'shard_map', 'jit')
-# Of a batch, what stays on the host.
-HOST_KEYS = ('id',)
+AXIS, SPACE, MODES = placement.AXIS, placement.SPACE, placement.MODES
+make_mesh = placement.make_mesh
+mesh_for_prediction = placement.mesh_for_prediction
+check_batch_size = placement.check_batch_size
+data_size = placement.data_size
+place_state = placement.place_state
+place_batch = placement.place_batch
 _JOIN_S = 300  # that processes wait for each other at the start
 _HEARTBEAT_S = 60  # without a sign of life, after which one counts as gone
 
 
 def axis_name(mode: str) -> str | None:
   """The axis that model and step are given: None under plain jit."""
-  return None if _check_mode(mode) == 'jit' else AXIS
+  return None if placement.check_mode(mode) == 'jit' else AXIS
 
 
 def psum(value: Any, axis: str | None) -> Any:
@@ -39,88 +43,6 @@ def psum(value: Any, axis: str | None) -> Any:
 def pmean(value: Any, axis: str | None) -> Any:
   """Mean over the devices of an axis; with None, the value itself."""
   return value if axis is None else lax.pmean(value, axis)
-
-
-def make_mesh(devices: list | None = None) -> jax.sharding.Mesh:
-  """A mesh of one axis, `AXIS`, over the given devices, or over all."""
-  devices = jax.devices() if devices is None else list(devices)
-  return jax.make_mesh(
-    (len(devices),),
-    (AXIS,),
-    axis_types=(jax.sharding.AxisType.Auto,),
-    devices=devices,
-  )
-
-
-def check_batch_size(
-  batch_size: int,
-  mesh: jax.sharding.Mesh,
-  field: str = 'train.batch_size',
-  accumulate: int = 1,
-) -> None:
-  """Checks that each device gets equally many examples, in equal parts.
-
-  Raises:
-    errors.ConfigError: the devices, or `accumulate` times as many, do not
-      divide `batch_size`.
-  """
-  devices = data_size(mesh)
-  count = devices * accumulate
-  if batch_size % count:
-    near = max(1, round(batch_size / count)) * count
-    raise errors.ConfigError(
-      f'{field}={batch_size}: {devices} devices share a batch equally'
-      + (f', each in train.accumulate={accumulate} parts' * (accumulate > 1))
-      + f'; take a multiple of {count}, such as {near}'
-    )
-
-
-def data_size(mesh: jax.sharding.Mesh) -> int:
-  """Of how many devices, or groups of them, each has images of its own."""
-  return mesh.shape[AXIS]
-
-
-def place_state(state: Any, mesh: jax.sharding.Mesh) -> Any:
-  """The state, whole on each device of the mesh."""
-  return jax.device_put(state, NamedSharding(mesh, P()))
-
-
-def place_batch(
-  batch: Mapping[str, np.ndarray], mode: str, mesh: jax.sharding.Mesh
-) -> dict[str, jax.Array]:
-  """Lays out a batch for `wrap` and `wrap_predict`.
-
-  Args:
-    batch: numpy arrays of B rows; with several processes, this one's rows.
-    mode: pmap, shard_map or jit.
-    mesh: the devices.
-
-  Returns:
-    The batch without `HOST_KEYS`: (devices, B / devices, ...) for pmap, else
-    (B of all processes, ...).
-
-  Raises:
-    errors.ConfigError: the devices do not divide B.
-  """
-  _check_mode(mode)
-  sharding = NamedSharding(mesh, P(AXIS))
-  count = len(mesh.local_devices)
-  placed = {}
-  for name, value in batch.items():
-    if name in HOST_KEYS:
-      continue
-    value = np.asarray(value)
-    if len(value) % count:
-      raise errors.ConfigError(
-        f'batch of {len(value)}: {count} devices share it equally; take a '
-        f'multiple of {count} as train.batch_size and eval.batch_size'
-      )
-    if mode == 'pmap':
-      value = value.reshape(count, len(value) // count, *value.shape[1:])
-      placed[name] = jax.device_put(value, sharding)
-    else:
-      placed[name] = jax.make_array_from_process_local_data(sharding, value)
-  return placed
 
 
 def wrap(
@@ -145,7 +67,7 @@ def wrap(
   """
   donated = (0,) if donate else ()
   whole, split = P(), P(AXIS)
-  if _check_mode(mode) == 'pmap':
+  if placement.check_mode(mode) == 'pmap':
     return jax.pmap(
       step,
       axis_name=AXIS,
@@ -164,8 +86,8 @@ def wrap(
     return jax.jit(mapped, donate_argnums=donated)
   replicated = NamedSharding(mesh, whole)
   return jax.jit(
-    step,
-    in_shardings=(replicated, NamedSharding(mesh, split), replicated),
+    _sharing_rows(step, mesh),
+    in_shardings=(replicated, _as_placed(mesh), replicated),
     out_shardings=(replicated, replicated),
     donate_argnums=donated,
   )
@@ -190,7 +112,7 @@ def wrap_predict(
     errors.ConfigError: unknown mode, or pmap with several processes.
   """
   whole, split = P(), P(AXIS)
-  if _check_mode(mode) == 'pmap':
+  if placement.check_mode(mode) == 'pmap':
     compiled = jax.pmap(
       predict,
       axis_name=AXIS,
@@ -204,13 +126,31 @@ def wrap_predict(
       )
     )
   else:
-    rows = NamedSharding(mesh, split)
     compiled = jax.jit(
-      predict,
-      in_shardings=(NamedSharding(mesh, whole), rows),
-      out_shardings=rows,
+      _sharing_rows(predict, mesh),
+      in_shardings=(NamedSharding(mesh, whole), _as_placed(mesh)),
+      out_shardings=NamedSharding(mesh, split),
     )
   return functools.partial(_run_and_gather, compiled, mode)
+
+
+def _as_placed(mesh: jax.sharding.Mesh) -> NamedSharding | None:
+  """The layout of a batch's arrays; None: each its own, as it was placed."""
+  return (
+    NamedSharding(mesh, P(AXIS)) if placement.space_size(mesh) == 1 else None
+  )
+
+
+def _sharing_rows(step: Callable, mesh: jax.sharding.Mesh) -> Callable:
+  """The step, whose feature maps are shared by rows where images are."""
+  if placement.space_size(mesh) == 1:
+    return step
+
+  def shared(*args):
+    with spatial.shared(mesh, SPACE):
+      return step(*args)
+
+  return shared
 
 
 def _run_and_gather(compiled, mode, state, batch) -> dict[str, np.ndarray]:
@@ -303,16 +243,3 @@ def _initialize(**options) -> None:
       f'({str(error).splitlines()[0][:160]}): start all of them, and look at '
       '--coordinator, --num-processes and --process-id'
     ) from error
-
-
-def _check_mode(mode: str) -> str:
-  if mode not in MODES:
-    raise errors.ConfigError(
-      f'parallel.mode={mode!r}: choose {", ".join(MODES)}'
-    )
-  if mode == 'pmap' and jax.process_count() > 1:
-    raise errors.ConfigError(
-      f'parallel.mode=pmap: runs in one process, here are '
-      f'{jax.process_count()}; choose shard_map or jit'
-    )
-  return mode

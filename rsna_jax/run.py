@@ -26,11 +26,13 @@ from rsna_jax.data import metadata, preprocess
 _FREE = (
   'name',
   'parallel.mode',
+  'parallel.space',
   'data.dir',
   'data.extra',  # whose fingerprints are compared
   'data.reader',
   'data.threads',
   'data.prefetch',
+  'augment.sheet',
   'train.log_every',
   'train.keep',
   # A run that they stopped may go on; what was left out is a list of its own.

@@ -68,6 +68,7 @@ LAYERS = (
   ),
   (
     'parallel',
+    'placement',
     'losses',
     'losses.*',
     'optim',

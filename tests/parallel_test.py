@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,3 +173,100 @@ def test_two_processes_share_a_batch_and_both_get_all_predictions():
     assert process.returncode == 0, err[-2000:]
     lines = out.splitlines()
     assert f'shard_map {wanted}' in lines and f'jit {wanted}' in lines
+
+
+class _Trunk(nn.Module):
+  """Layers whose windows reach over the rows of a neighbour, and odd sizes."""
+
+  @nn.compact
+  def __call__(self, image, train):
+    x = layers.Conv3x3(4, 2, 'VALID')(image)
+    x = layers.Depthwise(7)(layers.BatchNorm()(x, train))
+    return layers.Conv3x3(6, 2)(layers.max_pool(x, 3, 2, 'SAME'))
+
+
+class _Rows(heads.Classifier):
+  def setup(self):
+    self.trunk = _Trunk()
+    self.head = self.make_head()
+
+
+def _shared_step(space):
+  """Results of a step and a prediction, and the compiled step's text."""
+  c = config.default()
+  c.optim.name, c.optim.schedule, c.optim.learning_rate = 'sgd', 'constant', 0.1
+  mesh = parallel.make_mesh(space=space)
+  model, tx = _Rows(forms='plain', pool='max'), optim.create(c)
+  step = functools.partial(
+    steps.train_step, model=model, tx=tx, loss=losses.create(c)
+  )
+  state = steps.create_state(
+    model, tx, c, jax.random.key(0), meta_width=1, image_size=(64, 20)
+  )
+  rng = np.random.default_rng(0)
+  batch = {
+    'image': rng.random((8, 64, 20, 1), np.float32),
+    'meta': rng.random((8, 1), np.float32),
+    'label_cancer': np.arange(8) % 2,
+    'weight': np.ones(8, np.float32),
+  }
+  placed = parallel.place_batch(batch, 'jit', mesh)
+  compiled = (
+    parallel.wrap(step, 'jit', mesh, donate=False)
+    .lower(parallel.place_state(state, mesh), placed, jax.random.key(1))
+    .compile()
+  )
+  state, metrics = compiled(
+    parallel.place_state(state, mesh), placed, jax.random.key(1)
+  )
+  predict = parallel.wrap_predict(
+    functools.partial(steps.predict_step, model=model), 'jit', mesh
+  )
+  found = jax.device_get((state.params, metrics)), predict(state, placed)
+  return found, placed, compiled.as_text()
+
+
+def test_devices_that_share_images_by_rows_give_what_whole_images_give():
+  expected, _, _ = _shared_step(1)
+  found, placed, text = _shared_step(4)
+  shards = placed['image'].addressable_shards
+  assert shards[0].data.shape == (4, 16, 20, 1)
+  assert placed['weight'].addressable_shards[0].data.shape == (4,)
+  jax.tree.map(
+    functools.partial(np.testing.assert_allclose, atol=1e-5), found, expected
+  )
+  # Neighbours exchange rows; nobody gathers an image.
+  assert 'collective-permute' in text and 'all-gather' not in text
+
+
+def test_images_that_devices_cannot_share_are_refused():
+  with pytest.raises(errors.ConfigError, match=r'parallel\.space=3: 8 devices'):
+    parallel.make_mesh(space=3)
+  mesh = parallel.make_mesh(space=4)
+  batch = {'image': np.zeros((2, 6, 4, 1), np.uint8)}
+  with pytest.raises(errors.ConfigError, match='have 6 rows'):
+    parallel.place_batch(batch, 'jit', mesh)
+  assert parallel.mesh_for_prediction(3).axis_names == ('data',)
+  parallel.check_batch_size(2, mesh)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'parallel.mode': 'pmap'}, 'choose parallel.mode=jit'),
+    ({'parallel.mode': 'shard_map'}, 'choose parallel.mode=jit'),
+    ({'data.size': (510, 256)}, 'the 510 rows'),
+    ({'model.forms': 'fast'}, 'choose plain or auto'),
+  ],
+)
+def test_sharing_of_rows_where_it_cannot_work_is_refused(fields, message):
+  c = config.default()
+  c.parallel.space, c.parallel.mode = 4, 'jit'
+  config.validate(c)
+  for field, value in fields.items():
+    group, name = field.split('.')
+    c[group][name] = value
+  with pytest.raises(
+    errors.ConfigError, match=rf'parallel\.space=4: .*{message}'
+  ):
+    config.validate(c)

@@ -15,6 +15,9 @@ def default_parallel() -> ml_collections.ConfigDict:
   """The fields of `parallel`."""
   c = ml_collections.ConfigDict()
   c.mode = 'pmap'  # pmap (one host) | shard_map | jit (any number)
+  # Devices that share each image by its rows, under jit, so that images train
+  # that the memory of one device does not hold.
+  c.space = 1
   return c
 
 
@@ -56,6 +59,7 @@ def check(found: checks.Checks) -> None:
   found.not_negative('train.max_skips')
   found.positive('train.stall_s')
   found.at_least_one(
+    'parallel.space',
     'train.steps',
     'train.batch_size',
     'train.accumulate',
@@ -70,4 +74,22 @@ def check(found: checks.Checks) -> None:
     c.train.accumulate <= 1 or not c.loss.surrogate,
     f'loss.surrogate={c.loss.surrogate} looks at a whole batch at once: leave '
     'one of them out',
+  )
+  space, rows = c.parallel.space, next(iter(c.data.size), 0)
+  found.that(
+    'parallel.space',
+    space <= 1 or c.parallel.mode == 'jit',
+    f'parallel.mode={c.parallel.mode} gives each device whole images: choose '
+    'parallel.mode=jit, or parallel.space=1',
+  )
+  found.that(
+    'parallel.space',
+    space <= 1 or not isinstance(rows, int) or rows % space == 0,
+    f'the {rows} rows of data.size are no equal shares: choose a '
+    'divisor of them',
+  )
+  found.that(
+    'parallel.space',
+    space <= 1 or c.model.forms != 'fast',
+    'model.forms=fast cuts images into slices: choose plain or auto',
   )
