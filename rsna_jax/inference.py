@@ -14,6 +14,7 @@ import numpy as np
 from rsna_jax import errors, evaluate, results, schema, steps, tta
 from rsna_jax import run as run_lib
 from rsna_jax.data import cells, shown, table
+from rsna_jax.models import folding
 
 # Batches are padded to these sizes, so that few programs are compiled.
 BATCH_SIZES = (1, 4, 16)
@@ -107,6 +108,7 @@ class Model:
     model = evaluate.create_model(self.config)
     one = dataclasses.replace(run, config=self.config)
     self._state, self.step = evaluate.restore(one, which)
+    self._fold(model)
     views = tuple(self.config.eval.tta)
     self._predict = functools.partial(_PREDICT, model=model, names=views)
 
@@ -118,6 +120,20 @@ class Model:
   def prepare(self, source: str | os.PathLike | bytes, name: str) -> Prepared:
     """Decodes and standardises one file, as `prepare`."""
     return prepare(source, self.spec, name)
+
+  def _fold(self, model: nn.Module) -> None:
+    """Leaves of the state what predicts, in as few operations as it can."""
+    if self.spec is None or self.config.train.dtype != 'float32':
+      return
+    folded = folding.fold(
+      model,
+      steps.variables(self._state),
+      self.spec.size,
+      self.encoder.width,
+    )
+    self._state = self._state.replace(
+      **folded, opt_state=(), ema_params={}, ema_batch_stats={}
+    )
 
   def network(self) -> tuple[nn.Module, dict]:
     """The network that computes in float32, and the variables it predicts by.

@@ -4,7 +4,7 @@ Both forms are equal but for rounding. Parameters are float32 whatever the dtype
 of the computation.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -266,8 +266,14 @@ class _FastNorm(nn.Module):
 class BatchNorm(nn.Module):
   """Batch normalisation over all devices of the axis, with Keras's defaults.
 
-  Under plain jit the batch is whole already and `axis_name` is None.
+  Under plain jit the batch is whole already and `axis_name` is None. Of what
+  `folding.fold` folded into the layer before, the offset is left.
+
+  Attributes:
+    SHIFT: the name of that offset.
   """
+
+  SHIFT: ClassVar[str] = 'shift'
 
   axis_name: str | None = None
   dtype: Any = jnp.float32
@@ -276,6 +282,9 @@ class BatchNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+    if self.has_variable('batch_stats', self.SHIFT):
+      shift = self.get_variable('batch_stats', self.SHIFT)
+      return (x + shift).astype(self.dtype)
     # named `norm` so that a path ends in .../norm/scale for every network.
     if forms.fast():
       norm = _FastNorm(self.axis_name, self.momentum, self.epsilon, name='norm')
