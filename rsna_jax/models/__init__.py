@@ -7,16 +7,20 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from rsna_jax import errors, schema
+from rsna_jax import auxiliary, errors, schema
 from rsna_jax.models import (
   cnn,
   convnext,
   density_cnn,
   efficientnetv2,
+  global_local,
   heads,
+  many_view,
   meta,
   xception,
 )
+from rsna_jax.options import loss as loss_options
+from rsna_jax.options import model as model_options
 
 MODELS = types.MappingProxyType(
   {
@@ -24,11 +28,17 @@ MODELS = types.MappingProxyType(
     'convnext_small': convnext.ConvNeXtSmall,
     'density_cnn': density_cnn.DensityCNN,
     'efficientnetv2_s': efficientnetv2.EfficientNetV2S,
+    'global_local': global_local.GlobalLocal,
+    'many_view': many_view.ManyView,
     'meta': meta.Meta,
     'xception': xception.Xception,
   }
 )
 
+# Networks that are made of another one, `model.trunk`.
+_MADE_OF = types.MappingProxyType(
+  {'global_local': global_local.of, 'many_view': many_view.of}
+)
 _PADDINGS = types.MappingProxyType({'same': 'SAME', 'one': (1, 1)})
 
 
@@ -51,24 +61,66 @@ def create(
     raise errors.ConfigError(
       f'model.name={name!r}: choose {", ".join(sorted(MODELS))}'
     )
-  smallest = MODELS[name].SMALLEST
+  trunk = trunk_name(config)
+  smallest = MODELS[trunk].SMALLEST
+  if name == 'global_local':
+    if config.model.patch_size < smallest:
+      raise errors.ConfigError(
+        f'model.patch_size={config.model.patch_size}: {trunk} needs at least '
+        f'{smallest}'
+      )
+    smallest *= config.model.global_stride
   if min(config.data.size) < smallest:
     raise errors.ConfigError(
-      f'data.size={tuple(config.data.size)}: {name} needs at least {smallest} '
+      f'data.size={tuple(config.data.size)}: {trunk} needs at least {smallest} '
       'of height and width'
     )
   target = config.data.target
-  return MODELS[name](
+  return _network(config)(
     **_fields(config),
-    targets=((target, schema.TARGETS[target]),),
+    targets=(
+      (target, schema.TARGETS[target]),
+      *(
+        (name, auxiliary.TARGETS[name]) for name in loss_options.targets(config)
+      ),
+    ),
     width=config.model.width,
     depth=config.model.depth,
     pool=config.model.pool,
     dropout=config.model.dropout,
+    metadata_embedding=config.model.metadata_embedding,
     dtype=jnp.dtype(config.train.dtype),
     axis_name=axis_name,
-    forms=config.model.forms,
+    forms=_forms(config),
   )
+
+
+def trunk_name(config: ml_collections.ConfigDict) -> str:
+  """Whose weights a config's network can take: its own, or its trunk's.
+
+  Raises:
+    errors.ConfigError: there is no such trunk.
+  """
+  if config.model.name not in _MADE_OF:
+    return config.model.name
+  trunk = config.model.trunk
+  if trunk not in model_options.TRUNKS:
+    raise errors.ConfigError(
+      f'model.trunk={trunk!r}: choose {", ".join(model_options.TRUNKS)}'
+    )
+  return trunk
+
+
+def _network(config: ml_collections.ConfigDict) -> type[heads.Classifier]:
+  """The class of the network."""
+  found = MODELS[trunk_name(config)]
+  return _MADE_OF.get(config.model.name, lambda x: x)(found)
+
+
+def _forms(config: ml_collections.ConfigDict) -> str:
+  """Plain where devices share images: slices of rows would gather them all."""
+  shared = config.parallel.space > 1 and config.model.forms == 'auto'
+  return 'plain' if shared else config.model.forms
 
 
 def _fields(config: ml_collections.ConfigDict) -> dict:
@@ -78,17 +130,25 @@ def _fields(config: ml_collections.ConfigDict) -> dict:
     errors.ConfigError: the network has no such field.
   """
   given = {}
-  for field in ('epsilon', 'input_scale'):
+  for field in ('epsilon', 'input_scale', 'drop_path'):
     if config.model[field]:
       given[field] = config.model[field]
   if config.model.pool_padding != 'auto':
     given['pool_padding'] = _PADDINGS[config.model.pool_padding]
-  known = MODELS[config.model.name].__dataclass_fields__
+  if config.model.remat != 'none':
+    given['remat'] = config.model.remat
+  if config.model.name == 'many_view':
+    given['compare'] = config.data.group == 'exam'
+    given['hide'] = config.model.hide_codes
+  if config.model.name == 'global_local':
+    for field in model_options.GLOBAL_LOCAL:
+      given[field] = config.model[field]
+  known = _network(config).__dataclass_fields__
   for field in given:
     if field not in known:
       raise errors.ConfigError(
         f'model.{field}={config.model[field]!r}: model.name='
-        f'{config.model.name} has no such field; leave it out'
+        f'{trunk_name(config)} has no such field; leave it out'
       )
   return given
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import flax.linen as nn
 import jax
 
-from rsna_jax.models import heads, layers
+from rsna_jax.models import heads, layers, residual
 
 EPSILON = 1e-6
 _WIDTHS = (96, 192, 384, 768)
@@ -28,9 +28,11 @@ class Block(nn.Module):
   dtype: Any
   epsilon: float
   depthwise: str | None
+  axis_name: str | None = None
+  drop: float = 0.0
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
     width = x.shape[-1]
 
     def dense(size, name):
@@ -45,7 +47,8 @@ class Block(nn.Module):
     y = nn.gelu(dense(4 * width, 'expand')(y), approximate=False)
     y = dense(width, 'project')(y)
     scale = self.param('scale', nn.initializers.constant(1e-6), (width,))
-    return x + y * scale.astype(self.dtype)
+    y = y * scale.astype(self.dtype)
+    return x + residual.DropPath(self.drop, self.axis_name)(y, train)
 
 
 class Trunk(nn.Module):
@@ -56,16 +59,19 @@ class Trunk(nn.Module):
   dtype: Any
   epsilon: float
   depthwise: str | None
+  axis_name: str | None = None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   @nn.compact
   def __call__(self, image: jax.Array, train: bool) -> jax.Array:
     """(B, H, W, 1) in [0, 1] -> (B, H // 32, W // 32, C)."""
-    del train
     x = image.astype(self.dtype) * 2 - 1
 
     def norm(x, name):
       return layers.LayerNorm(self.epsilon, self.dtype, name=name)(x)
 
+    number, total = 0, sum(depths(self.depth))
     for stage, (count, width) in enumerate(
       zip(depths(self.depth), _WIDTHS, strict=True)
     ):
@@ -77,12 +83,15 @@ class Trunk(nn.Module):
         x = norm(x, f'downsample{stage}_norm')
         x = layers.Patches(size, 2, self.dtype, name=f'downsample{stage}')(x)
       for i in range(count):
-        x = Block(
+        x = residual.module(Block, self.remat)(
           self.dtype,
           self.epsilon,
           self.depthwise,
+          self.axis_name,
+          residual.drop_rate(self.drop_path, number, total),
           name=f'stage{stage}_block{i}',
-        )(x)
+        )(x, train)
+        number += 1
     return x
 
 
@@ -92,21 +101,26 @@ class ConvNeXtSmall(heads.Classifier):
   Attributes:
     epsilon: of layer normalisation.
     depthwise: form of the depthwise convolution; None: by platform.
+    drop_path: rate of the last block; see `residual.DropPath`.
+    remat: see `residual.module`.
   """
 
   SMALLEST: ClassVar[int] = 32
 
   epsilon: float = EPSILON
   depthwise: str | None = None
+  drop_path: float = 0.0
+  remat: str = 'none'
 
   def setup(self):
     self.trunk = Trunk(
-      self.width, self.depth, self.dtype, self.epsilon, self.depthwise
-    )
-    self.head = heads.Head(
-      self.targets,
-      self.pool,
-      self.dropout,
+      self.width,
+      self.depth,
+      self.dtype,
+      self.epsilon,
+      self.depthwise,
       self.axis_name,
-      norm_epsilon=self.epsilon,
+      self.drop_path,
+      self.remat,
     )
+    self.head = self.make_head(self.epsilon)

@@ -22,6 +22,8 @@ def make_config(name, dtype='float32', metadata=('age',)):
   c = config.default()
   c.model.name, c.model.width, c.model.depth = name, 0.05, 0.1
   c.model.metadata, c.train.dtype = metadata, dtype
+  if name == 'global_local':  # which has two trunks
+    c.model.trunk, c.model.patch_size = 'cnn', 24
   c.data.target = 'density_cancer' if name == 'density_cnn' else 'cancer'
   return c
 
@@ -71,6 +73,24 @@ def test_call_is_features_then_classify_and_metadata_counts(name):
   assert (np.abs(moved[target] - parts[target]) > 1e-3).all()
 
 
+@pytest.mark.parametrize('name', ['cnn', 'density_cnn', 'many_view', 'meta'])
+def test_fields_of_the_config_reach_the_last_layer(name):
+  c = make_config(name)
+  c.model.trunk, c.model.metadata_embedding = 'cnn', 7
+  c.loss.auxiliary.birads = c.loss.auxiliary.age = 0.1
+  model = models.create(c)
+  tree = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, *SIZE, 1)), jnp.zeros((1, 3)), False
+    )
+  )['params']
+  logits = (tree['head'] if 'head' in tree else tree)['logits']
+  assert logits['embedding']['kernel'].shape == (3, 7)
+  found = {k: v['bias'].shape for k, v in logits.items() if k != 'embedding'}
+  size = {'cancer': 1, 'density_cancer': 8}[c.data.target]
+  assert found == {c.data.target: (size,), 'birads': (3,), 'age': (1,)}
+
+
 @pytest.mark.parametrize('name', sorted(models.MODELS))
 def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
   model, variables, image, meta = made(name, 'bfloat16')
@@ -80,15 +100,19 @@ def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
   @quick_jit
   def gradient(params, image):
     def total(params):
-      logits, _ = model.apply(
+      logits, updates = model.apply(
         {**variables, 'params': params},
         image,
         meta,
         True,
-        mutable=['batch_stats'],
+        mutable=['batch_stats', 'supervision'],
       )
-      (value,) = logits.values()
-      return jnp.sum(value * jnp.arange(1, value.size + 1).reshape(value.shape))
+      # Of global_local, some parts learn from what is sown alone.
+      values = jax.tree.leaves((logits, updates.get('supervision')))
+      return sum(
+        jnp.sum(value * jnp.arange(1, value.size + 1).reshape(value.shape))
+        for value in values
+      )
 
     return jax.grad(total)(params)
 
