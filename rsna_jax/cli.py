@@ -57,6 +57,18 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--workers', type=_count, default=os.cpu_count())
   verb.set_defaults(run=commands.phantom)
 
+  verb = _verb(
+    verbs, 'cbis-ddsm', "turn TFDS's CBIS-DDSM into a layout to prepare"
+  )
+  verb.add_argument(
+    'folders',
+    metavar='FOLDER',
+    nargs='+',
+    help='curated_breast_imaging_ddsm/original-mass/3.0.0 and original-calc',
+  )
+  verb.add_argument('--out', required=True, help='folder of the layout')
+  verb.set_defaults(run=commands.cbis_ddsm)
+
   verb = _verb(verbs, 'prepare', 'turn mammograms into a data set')
   verb.add_argument(
     'src',

@@ -17,6 +17,13 @@ def phantom(options) -> None:
   )
 
 
+def cbis_ddsm(options) -> None:
+  from rsna_jax.data import cbis_ddsm
+
+  count = cbis_ddsm.export(options.folders, options.out)
+  print(f'{options.out}: {count} images; next: rsna-jax prepare {options.out}')
+
+
 def prepare(options) -> None:
   from rsna_jax import audit
   from rsna_jax.data import convert, preprocess
