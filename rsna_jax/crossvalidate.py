@@ -24,7 +24,8 @@ from rsna_jax import (
 )
 from rsna_jax import config as config_lib
 from rsna_jax.data import dataset as dataset_lib
-from rsna_jax.scoring import score
+from rsna_jax.options import loss as loss_options
+from rsna_jax.scoring import auxiliary_score, score
 from rsna_jax.stats import pooling
 
 
@@ -107,6 +108,16 @@ def _pool(c, workdir: pathlib.Path, wanted: list[int]) -> dict:
     per_site=c.eval.per_site,
   )
   metrics |= {'split': 'out_of_fold', 'folds': wanted}
+  besides = {
+    name: np.array(
+      [[float(row[x]) for x in results.auxiliary_names(name)] for row in found]
+    )
+    for name in loss_options.targets(c)
+  }
+  if besides:
+    metrics['auxiliary'] = auxiliary_score.score_auxiliary(
+      table.columns, besides
+    )
   folder = workdir / 'eval' / 'out_of_fold'
   breasts = {}
   if 'cancer' in found[0]:

@@ -49,10 +49,15 @@ def prediction_columns(
   if cancer is not None:
     columns['cancer'] = cancer
   columns[f'label_{target}'] = schema.target_labels(table.columns, target)
-  return columns | {
-    f'aux_{name}': values
-    for name, values in auxiliary_values(auxiliary or {}).items()
-  }
+  for name, values in (auxiliary or {}).items():
+    said = auxiliary_lib.values(values, name)
+    columns |= dict(zip(auxiliary_names(name), said.T, strict=True))
+  return columns
+
+
+def auxiliary_names(target: str) -> tuple[str, ...]:
+  """The columns of predictions.csv that an auxiliary target has."""
+  return tuple(f'aux_{name}' for name in auxiliary_lib.class_names(target))
 
 
 def auxiliary_values(

@@ -22,6 +22,7 @@ def test_folds_are_trained_resumed_and_judged_together(tmp_path, capsys):
     '--config.data.folds=3',
     '--config.eval.bootstrap=50',
     '--config.data.reader=numpy',
+    '--config.loss.auxiliary.density=0.1',
   ]
   found = crossvalidate.crossvalidate(_CONFIG, '0,1,2', tmp_path / 'w', fields)
   folder = tmp_path / 'w' / 'eval' / 'out_of_fold'
@@ -35,6 +36,15 @@ def test_folds_are_trained_resumed_and_judged_together(tmp_path, capsys):
   assert found['image']['roc_auc']['value'] == pytest.approx(
     sklearn.metrics.roc_auc_score(labels, said), abs=1e-12
   )
+  names = [f'aux_density_{letter}' for letter in 'ABCD']
+  guess = [
+    max(names, key=lambda name, row=row: float(row[name])) for row in rows
+  ]
+  assert found['auxiliary']['density'] == {
+    'n': 24 * 4,
+    'accuracy': pytest.approx(np.mean([x == names[1] for x in guess])),
+    'commonest': 1.0,
+  }
   assert json.loads((folder / 'metrics.json').read_text()) == found
   assert (folder / 'report.html').is_file()
   capsys.readouterr()

@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from rsna_jax import auxiliary, errors, parallel
 from rsna_jax.losses import pointwise, surrogates
@@ -101,6 +102,21 @@ def mean_loss(
   """
   function = _main_function(config.loss)
   return jnp.mean(function(jnp.asarray(logits), jnp.asarray(labels)))
+
+
+def balanced(labels: np.ndarray, classes: int) -> tuple[float, ...]:
+  """Weights of classes in inverse proportion to how often each is there.
+
+  The mean weight of an example is 1; a class without one has weight 0.
+
+  Args:
+    labels: (N,) integers from 0 on; negative ones are unknown.
+    classes: how many there are; 2 of a sigmoid.
+  """
+  labels = np.asarray(labels)
+  counts = np.bincount(labels[labels >= 0], minlength=classes)
+  share = counts.sum() / max(np.count_nonzero(counts), 1)
+  return tuple(float(share / n) if n else 0.0 for n in counts)
 
 
 def sown(updates: Mapping[str, Any]) -> dict[str, jax.Array]:

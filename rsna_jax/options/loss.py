@@ -9,6 +9,7 @@ from rsna_jax.options import checks
 
 LOSSES = ('cross_entropy', 'focal')
 SURROGATES = ('pf1', 'auc', 'average_precision')
+BALANCED = ('balanced',)  # of class_weights
 
 
 def default() -> ml_collections.ConfigDict:
@@ -19,7 +20,8 @@ def default() -> ml_collections.ConfigDict:
   c.label_smoothing = 0.0  # share of a label that is spread over all classes
   c.smoothing = 'all'  # of which labels: all | positives (those with cancer)
   c.positive_weight = 1.0  # factor of the loss of an example with cancer
-  # A factor for each class, as in (1.0, 5.0) for one logit; (): none.
+  # A factor for each class, as in (1.0, 5.0) for one logit; (): none;
+  # ('balanced',): inverse to the classes' frequency among the training rows.
   c.class_weights = ()
   c.focal_gamma = 2.0  # of focal: how much less what is known counts
   c.focal_alpha = 0.25  # of focal, one logit: factor of cancer; 0: none
@@ -71,14 +73,14 @@ def _check_classes(found: checks.Checks) -> None:
   count = max(schema.TARGETS.get(c.data.target, 2), 2)
   found.that(
     'loss.class_weights',
-    not weights
+    weights in ((), BALANCED)
     or (
       len(weights) == count
       and all(isinstance(x, int | float) and 0 <= x < math.inf for x in weights)
       and any(weights)
     ),
     f'{count} factors of 0 or more, since data.target={c.data.target} has '
-    f'{count} classes, or () for none',
+    f"{count} classes, ('balanced',), or () for none",
   )
 
 

@@ -8,7 +8,7 @@ from rsna_jax import auxiliary, metrics
 
 
 def score_auxiliary(
-  columns: Mapping[str, np.ndarray], outputs: Mapping[str, np.ndarray]
+  columns: Mapping[str, np.ndarray], values: Mapping[str, np.ndarray]
 ) -> dict[str, dict]:
   """A figure of each auxiliary target, over the images that have its label.
 
@@ -17,7 +17,7 @@ def score_auxiliary(
 
   Args:
     columns: the columns of a table, (N,) each.
-    outputs: (N, K) of a network, by target.
+    values: (N, K) by target: probabilities or years, as `auxiliary.values`.
 
   Returns:
     For each target 'n', its images with a label, and of one class 'positives'
@@ -27,9 +27,9 @@ def score_auxiliary(
     reach, in years. A figure that is not defined is None.
   """
   found = {}
-  for name, values in outputs.items():
+  for name, each in values.items():
     labels, known = auxiliary.labels(columns, name)
-    said = auxiliary.values(np.asarray(values)[known], name)
+    said = np.asarray(each, np.float64)[known]
     found[name] = {'n': int(known.sum()), **_figures(name, labels[known], said)}
   return found
 

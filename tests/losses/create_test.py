@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from sklearn.utils import class_weight
 
 from rsna_jax import auxiliary, config, errors, losses, schema
 from rsna_jax.data.augment import mix
@@ -250,6 +251,17 @@ def test_mixed_rows_are_the_loss_of_the_mixed_label():
   assert ((mixed > 0) & (mixed < 1)).any()
   expected = -(mixed * np.log(p) + (1 - mixed) * np.log(1 - p)).mean()
   np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+def test_balanced_weights_are_scikit_learns():
+  labels = np.array([0, 0, 0, 1, 2, 2, 5, 5, 5, 5])
+  expected = class_weight.compute_class_weight(
+    'balanced', classes=np.array([0, 1, 2, 5]), y=labels
+  )
+  found = losses.balanced(np.append(labels, -1), 8)
+  assert len(found) == 8 and np.count_nonzero(found) == 4
+  np.testing.assert_allclose(np.array(found)[[0, 1, 2, 5]], expected)
+  assert losses.balanced(np.array([-1]), 2) == (0.0, 0.0)
 
 
 def test_unknown_losses_and_surrogates_are_refused():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
+from rsna_jax import auxiliary
 from rsna_jax.scoring import auxiliary_score
 
 N = 40
@@ -25,9 +26,15 @@ def some():
   return columns, outputs
 
 
+def score(columns, outputs):
+  return auxiliary_score.score_auxiliary(
+    columns, {k: auxiliary.values(v, k) for k, v in outputs.items()}
+  )
+
+
 def test_figures_are_of_the_images_with_a_label():
   columns, outputs = some()
-  found = auxiliary_score.score_auxiliary(columns, outputs)
+  found = score(columns, outputs)
   known = columns['biopsy'] >= 0
   assert 0 < found['biopsy']['n'] == known.sum() < N
   assert found['biopsy']['positives'] == (columns['biopsy'] == 1).sum()
@@ -61,7 +68,7 @@ def test_what_is_not_defined_is_none():
   columns['biopsy'] = np.zeros(N, int)
   columns['density'] = np.full(N, -1)
   columns['age'] = np.full(N, np.nan)
-  found = auxiliary_score.score_auxiliary(columns, outputs)
+  found = score(columns, outputs)
   assert found['biopsy'] == {'n': N, 'positives': 0, 'roc_auc': None}
   assert found['density'] == {'n': 0, 'accuracy': None, 'commonest': None}
   assert found['age']['mean_absolute_error'] is None
