@@ -76,6 +76,12 @@ class Ensemble(inference.Model):
     """The different specs of the pixels that the members want."""
     return tuple(self._specs)
 
+  @property
+  def joins(self) -> bool:
+    """Whether a member answers for a breast by all of its images."""
+    groups = [member.model.config.data.group for member in self.members]
+    return any(group != 'image' for group in groups)
+
   def network(self):
     """See `inference.Model.network`: an ensemble has no single one."""
     raise errors.RunError(
@@ -99,6 +105,12 @@ class Ensemble(inference.Model):
   def logits(self, found: Sequence[inference.Prepared]) -> np.ndarray:
     """(N, K) float32 logits of prepared images."""
     return self.cascade(found)[0]
+
+  def outputs(
+    self, found: Sequence[inference.Prepared]
+  ) -> dict[str, np.ndarray]:
+    """The main target's logits alone; members may differ in the others."""
+    return {self.config.data.target: self.logits(found)}
 
   def cascade(
     self, found: Sequence[inference.Prepared]
@@ -276,11 +288,8 @@ def _breasts(found: Sequence[inference.Prepared]) -> np.ndarray:
   """(N,) number of each image's breast; its own where it is not known."""
   known: dict[Any, int] = {}
   numbers = []
-  for i, one in enumerate(found):
-    patient = one.attributes.get('patient_id')
-    side = one.attributes.get('laterality')
-    key: Any = i
-    if patient not in (None, '', schema.MISSING) and side:
-      key = str(patient), side
+  for i, exam in enumerate(inference.exams(found).tolist()):
+    side = found[i].attributes.get('laterality')
+    key = (exam, side) if exam != -1 and side else i
     numbers.append(known.setdefault(key, len(known)))
   return np.array(numbers, np.int64)

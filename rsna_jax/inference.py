@@ -11,15 +11,16 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from rsna_jax import errors, evaluate, results, schema, steps, tta
+from rsna_jax import errors, evaluate, joining, results, schema, steps, tta
 from rsna_jax import run as run_lib
-from rsna_jax.data import cells, shown, table
+from rsna_jax.data import cells, groups, shown, table
 from rsna_jax.models import folding
 
 # Batches are padded to these sizes, so that few programs are compiled.
 BATCH_SIZES = (1, 4, 16)
 # One cache for all models, so that the folds of an ensemble compile once.
 _PREDICT = jax.jit(tta.predict_step, static_argnames=('model', 'names'))
+_POOL = jax.jit(joining.pooled_step, static_argnames=('model', 'names'))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,11 @@ class Prediction:
     box: the breast in the original image: top, left, bottom, right; None for a
       model that sees no pixels.
     attributes: laterality, view, age and so on, as far as they are known.
+    auxiliary: what is said besides, where the run has `loss.auxiliary`: a
+      probability for each class, as `biopsy` or `density_A`, and `age` in
+      years. An ensemble says nothing besides.
+    breast: L or R, where a model of many views answers for all images of that
+      breast together; None where the answer is of this image alone.
   """
 
   name: str
@@ -42,6 +48,8 @@ class Prediction:
   probabilities: Mapping[str, float]
   box: tuple[float, float, float, float] | None
   attributes: Mapping[str, Any]
+  auxiliary: Mapping[str, float] = dataclasses.field(default_factory=dict)
+  breast: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,6 +62,8 @@ class Prepared:
   attributes: dict
   # As the further specs of an ensemble want it, in their order.
   others: tuple[np.ndarray, ...] = ()
+  # Equal for the images of one person; None: by patient_id, or of nobody else.
+  exam: Any = None
 
 
 def load_model(
@@ -109,8 +119,16 @@ class Model:
     one = dataclasses.replace(run, config=self.config)
     self._state, self.step = evaluate.restore(one, which)
     self._fold(model)
+    self._model = model
+    step = _POOL if self.joins else _PREDICT
     views = tuple(self.config.eval.tta)
-    self._predict = functools.partial(_PREDICT, model=model, names=views)
+    self._predict = functools.partial(step, model=model, names=views)
+    self._head = joining.head(self._state) if self.joins else {}
+
+  @property
+  def joins(self) -> bool:
+    """Whether it answers for a breast by all of its images."""
+    return self.config.data.group != 'image'
 
   @property
   def specs(self) -> tuple:
@@ -157,10 +175,16 @@ class Model:
   ) -> list[Prediction]:
     """Predicts images.
 
+    To a model of many views the images of one call are of one exam, but those
+    whose patients are told: by the metadata, by a DICOM file, or by their
+    place, <patient_id>/<image_id>.<suffix>. It joins those of a breast, that is
+    of one laterality; an image of unknown laterality stands alone.
+
     Args:
       sources: paths, or the bytes of files (DICOM, PNG, JPEG, PGM).
       metadata: for each image None or a dict with any of the columns of
-        `schema.METADATA_COLUMNS`; they go before what the file says.
+        `schema.METADATA_COLUMNS`, and `patient_id`; they go before what the
+        file says.
 
     Returns:
       A prediction for each source, in their order.
@@ -179,23 +203,29 @@ class Model:
     found = []
     for i, (source, extra) in enumerate(zip(sources, metadata, strict=True)):
       name = f'image {i}' if isinstance(source, bytes) else str(source)
-      unknown = set(extra or {}) - set(schema.METADATA_COLUMNS)
+      columns = (*schema.METADATA_COLUMNS, 'patient_id')
+      unknown = set(extra or {}) - set(columns)
       if unknown:
         raise errors.InputError(
           f'metadata of {name}: {", ".join(sorted(unknown))}: choose from '
-          + ', '.join(schema.METADATA_COLUMNS)
+          + ', '.join(columns)
         )
       one = self.prepare(source, name)
       one.attributes.update(
         {k: v for k, v in (extra or {}).items() if v is not None}
       )
-      found.append(one)
+      of_path = {} if isinstance(source, bytes) else ids_of(source)
+      patient = _patient({**of_path, **one.attributes})
+      exam = ('call',) if patient is None else ('patient', patient)
+      found.append(dataclasses.replace(one, exam=exam))
     return self.predict_prepared(found)
 
   def predict_prepared(self, found: Sequence[Prepared]) -> list[Prediction]:
     """Predicts images that `prepare` has made."""
     target = self.config.data.target
-    logits = self.logits(found)
+    outputs = self.outputs(found)
+    logits = outputs.pop(target)
+    besides = results.auxiliary_values(outputs)
     probabilities = schema.target_probabilities(logits, target)
     cancer = schema.cancer_probability(logits, target)
     names = results.class_names(target)
@@ -209,6 +239,8 @@ class Model:
         ),
         box=one.box,
         attributes=one.attributes,
+        auxiliary={name: float(x[i]) for name, x in besides.items()},
+        breast=_breast(one) if self.joins else None,
       )
       for i, one in enumerate(found)
     ]
@@ -223,8 +255,40 @@ class Model:
 
   def logits(self, found: Sequence[Prepared]) -> np.ndarray:
     """(N, K) float32 logits of prepared images."""
+    return self.outputs(found)[self.config.data.target]
+
+  def outputs(self, found: Sequence[Prepared]) -> dict[str, np.ndarray]:
+    """As `logits`, of the main target and of all others: {target: (N, K)}."""
+    if not found:
+      return {
+        name: np.zeros((0, size), np.float32)
+        for name, size in self._model.targets
+      }
     meta = self.metadata(found)
-    logits = []
+    if not self.joins:
+      return self._outputs(found, meta)
+    known = _table([one.attributes for one in found])
+    c = self.config
+    return joining.outputs(
+      self._head,
+      self._outputs(found, meta)['pooled'],
+      meta,
+      groups.Groups(
+        exams(found),
+        known['laterality'],
+        known['view'],
+        views=c.eval.views,
+        compare=c.data.group == 'exam',
+      ),
+      model=self._model,
+      sizes=BATCH_SIZES,
+    )
+
+  def _outputs(
+    self, found: Sequence[Prepared], meta: np.ndarray
+  ) -> dict[str, np.ndarray]:
+    """The outputs of the compiled step for each image, (N, ...) float32."""
+    outputs = []
     for start in range(0, len(found), BATCH_SIZES[-1]):
       part = found[start : start + BATCH_SIZES[-1]]
       n = len(part)
@@ -239,11 +303,44 @@ class Model:
         'meta': np.zeros((size, meta.shape[1]), np.float32),
       }
       batch['meta'][:n] = meta[start : start + n]
-      out = self._predict(self._state, batch)[self.config.data.target]
-      logits.append(np.asarray(out, np.float32)[:n])
-    if not logits:
-      return np.zeros((0, schema.TARGETS[self.config.data.target]), np.float32)
-    return np.concatenate(logits)
+      out = self._predict(self._state, batch)
+      outputs.append({k: np.asarray(v, np.float32)[:n] for k, v in out.items()})
+    return {
+      name: np.concatenate([part[name] for part in outputs])
+      for name in outputs[0]
+    }
+
+
+def exams(found: Sequence[Prepared]) -> np.ndarray:
+  """(N,) int64, equal for images of one person; -1 for those of nobody else."""
+  numbers, exam = {}, []
+  for one in found:
+    key = one.exam
+    if key is None and _patient(one.attributes) is not None:
+      key = 'patient', _patient(one.attributes)
+    exam.append(-1 if key is None else numbers.setdefault(key, len(numbers)))
+  return np.array(exam, np.int64)
+
+
+def _patient(attributes: Mapping[str, Any]) -> str | None:
+  """The patient's id as text; None where it is not known."""
+  found = attributes.get('patient_id')
+  return None if found in (None, '', schema.MISSING) else str(found)
+
+
+def _breast(one: Prepared) -> str | None:
+  side = one.attributes.get('laterality')
+  return side if side in schema.LATERALITIES else None
+
+
+def ids_of(file: str | os.PathLike) -> dict[str, int]:
+  """Patient and image of a path <patient_id>/<image_id>.<suffix>, or {}."""
+  file = pathlib.Path(file)
+  if file.parent.name.isdecimal() and file.stem.isdecimal():
+    patient, name = int(file.parent.name), int(file.stem)
+    if max(patient, name) <= 2**31:
+      return {'patient_id': patient, 'image_id': name}
+  return {}
 
 
 def _table(attributes: Sequence[Mapping[str, Any]]) -> table.Table:

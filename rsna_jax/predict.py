@@ -148,7 +148,7 @@ def _sources(inputs, csv) -> tuple[list[_Source], table.Table | None]:
   # The same file may be named twice, as itself and by its folder.
   listed = list(dict.fromkeys(listed))
   if csv is None:
-    return [_Source(file, _ids_of(file)) for file in listed], None
+    return [_Source(file, inference.ids_of(file)) for file in listed], None
   rows = table.read_csv(csv)
   by_ids = {
     (file.parent.name, file.stem): file
@@ -172,15 +172,6 @@ def _sources(inputs, csv) -> tuple[list[_Source], table.Table | None]:
       'rows, or name the folder that holds them'
     )
   return sources, rows
-
-
-def _ids_of(file: pathlib.Path) -> dict:
-  """Patient and image of the layout <patient_id>/<image_id>.<suffix>."""
-  if file.parent.name.isdecimal() and file.stem.isdecimal():
-    patient, name = int(file.parent.name), int(file.stem)
-    if max(patient, name) <= 2**31:
-      return {'patient_id': patient, 'image_id': name}
-  return {}
 
 
 def _decode(sources, specs, workers, bad_files):
@@ -243,6 +234,10 @@ def _columns(predictions, found) -> dict[str, np.ndarray]:
     columns[name] = np.array([one.probabilities[name] for one in predictions])
   if predictions[0].cancer is not None:
     columns['cancer'] = np.array([one.cancer for one in predictions])
+  for name in predictions[0].auxiliary:
+    columns[f'aux_{name}'] = np.array(
+      [one.auxiliary[name] for one in predictions]
+    )
   return columns
 
 

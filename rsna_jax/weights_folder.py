@@ -105,7 +105,7 @@ def fields(folder: str | os.PathLike, model: str) -> Mapping[str, Any]:
   if found.model != model:
     raise errors.ConfigError(
       f'model.init_from={str(folder)!r}: weights of {found.model}, and '
-      f'model.name={model!r}: choose the same'
+      f'model.name={model!r} (of many_view: model.trunk): choose the same'
     )
   return found.fields
 

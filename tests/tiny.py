@@ -16,7 +16,7 @@ _HEADER = (
 )
 
 
-def _picture(chance, bright: bool) -> np.ndarray:
+def picture(chance, bright: bool) -> np.ndarray:
   """Half an ellipse on black, with a bright spot in it or none."""
   y, x = np.mgrid[:256, :160]
   inside = ((y - 128) / 110) ** 2 + (x / 130) ** 2 < 1
@@ -38,7 +38,7 @@ def write_layout(folder: pathlib.Path, patients: int = 16) -> None:
         image = patient * 10 + number * 2 + (view == 'CC')
         path = folder / f'{official}_images' / str(patient) / f'{image}.png'
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(_picture(chance, bool(cancer))).save(path)
+        Image.fromarray(picture(chance, bool(cancer))).save(path)
         start = f'1,{patient},{image},{side},{view},{50 + patient},'
         if official == 'train':
           train_rows.append(f'{start}{cancer},0,0,,0,B,49,False')

@@ -174,3 +174,10 @@ def _check_group(found: checks.Checks) -> None:
       f'data.group={c.data.group}: all images of a breast have its answer: '
       'choose mean',
     )
+    # It would be that of whichever image comes first.
+    found.that(
+      'model.metadata',
+      'view' not in c.model.metadata,
+      f'data.group={c.data.group}: the network knows the view of each image: '
+      'leave view out',
+    )

@@ -116,6 +116,7 @@ class Service:
         one.box,
         {**one.attributes, **said},
         tuple(one.pixels[1:]),
+        exam=request_id,
       )
       for one, said in zip(found, known, strict=True)
     ]
