@@ -82,6 +82,9 @@ def wrap(
       mesh=mesh,
       in_specs=(whole, split, whole),
       out_specs=(whole, whole),
+      # The step averages the gradients itself. Where JAX keeps account of what
+      # varies it has done so already, and all of them travel twice.
+      check_vma=False,
     )
     return jax.jit(mapped, donate_argnums=donated)
   replicated = NamedSharding(mesh, whole)

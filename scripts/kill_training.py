@@ -21,14 +21,14 @@ import pathlib
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import time
 
 import jax
 import numpy as np
 
-from rsna_jax import checkpoint, evaluate, shell, writers
+from rsna_jax import checkpoint, evaluate, shell, train, writers
+from rsna_jax import main as main_lib
 from rsna_jax import run as run_lib
 
 _ROOT = pathlib.Path(__file__).parent.parent
@@ -69,16 +69,48 @@ def command(data: str, workdir: pathlib.Path, **fields) -> list[str]:
   ]
 
 
-def begin(command: list[str], out: pathlib.Path, log) -> subprocess.Popen:
-  """Starts it; programs are compiled once for all of its lives."""
-  environment = os.environ | {
+def cache(out: pathlib.Path) -> dict[str, str]:
+  """Environment in which programs are compiled once for all lives."""
+  return {
     'JAX_COMPILATION_CACHE_DIR': str(out / 'compiled'),
     'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
     'JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES': '-1',
   }
-  return subprocess.Popen(
-    command, cwd=_ROOT, env=environment, stdout=log, stderr=log
-  )
+
+
+class Life:
+  """A process of the run: forked, so that it need not import everything."""
+
+  def __init__(self, command: list[str], out: pathlib.Path, log):
+    log.flush()
+    self._code: int | None = None
+    self.pid = os.fork()
+    if not self.pid:
+      os.dup2(log.fileno(), 1)
+      os.dup2(log.fileno(), 2)
+      os.environ.update(cache(out))
+      jax.config.update('jax_compilation_cache_dir', str(out / 'compiled'))
+      code = 1
+      try:
+        code = main_lib.main(command[2:])
+        sys.stdout.flush()
+      finally:
+        os._exit(code)
+
+  def poll(self) -> int | None:
+    """The exit code, or None while it runs."""
+    if self._code is None:
+      pid, status = os.waitpid(self.pid, os.WNOHANG)
+      self._code = os.waitstatus_to_exitcode(status) if pid else None
+    return self._code
+
+  def wait(self) -> int:
+    while self.poll() is None:
+      time.sleep(0.05)
+    return self._code
+
+  def kill(self) -> None:
+    os.kill(self.pid, signal.SIGKILL)
 
 
 def last_step(workdir: pathlib.Path) -> int:
@@ -100,17 +132,17 @@ def unfinished(workdir: pathlib.Path) -> bool:
   )
 
 
-def wait_for(moment: str, workdir, process, chance, life_s: float) -> None:
+def wait_for(moment: str, workdir, life: Life, chance, life_s: float) -> None:
   """Returns when the moment of a kind has come, or the process has ended."""
   if moment == 'start':
     time.sleep(chance.uniform(0.0, life_s))
     return
-  step = last_step(workdir)
-  while process.poll() is None and last_step(workdir) == step:
-    time.sleep(0.02)
-  time.sleep(chance.uniform(0.0, 3.0))
+  step = max(checkpoint.finished_steps(workdir), default=0)
+  step += chance.randrange(1, 3 * _SAVE_EVERY)
+  while life.poll() is None and last_step(workdir) < step:
+    time.sleep(0.005)
   if moment == 'writing':
-    while process.poll() is None and not unfinished(workdir):
+    while life.poll() is None and not unfinished(workdir):
       time.sleep(0.0002)
     # Anywhere within the write, which takes about this long.
     time.sleep(chance.uniform(0.0, 0.03))
@@ -121,26 +153,27 @@ def kill_often(options, out: pathlib.Path, log) -> dict:
   chance = random.Random(options.seed)
   alone, killed = out / 'alone', out / 'killed'
   began = time.monotonic()
-  process = begin(command(options.data, alone, **_steps(options)), out, log)
-  if process.wait():
+  life = Life(command(options.data, alone, **_steps(options)), out, log)
+  if life.wait():
     raise SystemExit(f'the run that was left alone failed: see {log.name}')
   found = {'seconds of a run left alone': round(time.monotonic() - began, 1)}
   moments = dict.fromkeys(_MOMENTS, 0)
   lost, inside = [], 0
   for turn in range(options.kills):
     moment = _MOMENTS[turn % len(_MOMENTS)]
-    process = begin(command(options.data, killed, **_steps(options)), out, log)
-    wait_for(moment, killed, process, chance, options.life_s)
-    if process.poll() is not None:
+    life = Life(command(options.data, killed, **_steps(options)), out, log)
+    wait_for(moment, killed, life, chance, options.life_s)
+    if life.poll() is not None:
       raise SystemExit(f'the run ended after {turn} kills: see {log.name}')
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    life.kill()
+    life.wait()
     moments[moment] += 1
     inside += unfinished(killed)
     saved = checkpoint.finished_steps(killed)
+    print(f'kill {turn + 1}, {moment}', file=sys.stderr, flush=True)
     lost.append(last_step(killed) - (saved[-1] if saved else 0))
-  process = begin(command(options.data, killed, **_steps(options)), out, log)
-  survived = process.wait() == 0
+  life = Life(command(options.data, killed, **_steps(options)), out, log)
+  survived = life.wait() == 0
   same = {
     'state': state_hash(alone) == state_hash(killed),
     'history': _same(alone, killed, writers.NAME),
@@ -247,7 +280,7 @@ def main() -> int:
   parser.add_argument('--kills', type=int, default=25)
   parser.add_argument('--flips', type=int, default=150)
   parser.add_argument('--steps', type=int, default=3000)
-  parser.add_argument('--life-s', type=float, default=15.0)
+  parser.add_argument('--life-s', type=float, default=10.0)
   parser.add_argument('--seed', type=int, default=0)
   options = parser.parse_args()
   options.data = os.path.abspath(options.data)
@@ -262,6 +295,8 @@ def main() -> int:
     not (right and all(killed['equal to the run left alone'].values()))
   )
 
+
+assert train  # imported before the first life begins
 
 if __name__ == '__main__':
   shell.set_up_logging()

@@ -22,6 +22,16 @@ VERSION = '1.0.0'
 # Beside one for each shard, what a process may have open.
 _OTHER_FILES = 768
 SPLITS = ('train', 'test')
+# What a mount says that is not there, rather than a file that is damaged.
+_GONE = (
+  errno.ENOENT,
+  errno.EACCES,
+  errno.ENODEV,
+  errno.ENXIO,
+  errno.ENOTCONN,
+  errno.ETIMEDOUT,
+  errno.EHOSTDOWN,
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -69,6 +79,11 @@ class Dataset:
       if getattr(error, 'errno', None) == errno.ESTALE:
         raise errors.DataError(
           f'{self.name}: was prepared anew while it was read: start again'
+        ) from error
+      if getattr(error, 'errno', None) in _GONE:
+        raise errors.DataError(
+          f'{self.name}: {error}: is the disk or mount still there? mend it, '
+          'and run the same command'
         ) from error
       raise errors.DataError(
         f'{self.name}: {error}: the data set is damaged; delete the folder '
