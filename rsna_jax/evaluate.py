@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import os
 import pathlib
+from collections.abc import Mapping
 
 import jax
 import ml_collections
@@ -19,6 +20,7 @@ from rsna_jax import (
   division,
   error_maps,
   errors,
+  joining,
   losses,
   models,
   optim,
@@ -30,13 +32,17 @@ from rsna_jax import (
   tta,
   watch,
 )
+from rsna_jax import auxiliary as auxiliary_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
-from rsna_jax.data import metadata, order, reader
+from rsna_jax.data import groups, metadata, order, reader
 from rsna_jax.options import evaluation as options_lib
-from rsna_jax.scoring import score, scored_sets
+from rsna_jax.options import loss as loss_options
+from rsna_jax.scoring import auxiliary_score, score, scored_sets
 from rsna_jax.stats import pooling
 
+# Of many views: breasts that are joined at a time, and images in memory.
+_BREASTS, _IMAGES = 256, 4096
 SPLITS = ('train', 'validation', 'test', 'all', 'submission')
 
 
@@ -72,11 +78,11 @@ class Predictor:
   def __init__(self, c, encoder: metadata.Encoder):
     self._config = c
     self._encoder = encoder
-    self._mesh = parallel.make_mesh()
+    self._mesh = parallel.mesh_for_prediction(c.parallel.space)
+    self._model = create_model(c)
+    step = tta.predict_step if c.data.group == 'image' else joining.pooled_step
     self._step = parallel.wrap_predict(
-      functools.partial(
-        tta.predict_step, model=create_model(c), names=tuple(c.eval.tta)
-      ),
+      functools.partial(step, model=self._model, names=tuple(c.eval.tta)),
       c.parallel.mode,
       self._mesh,
     )
@@ -85,10 +91,42 @@ class Predictor:
     """Logits of the data set's `rows`, each seen once.
 
     Returns:
-      (len(rows), K) float32, K being the target's number of logits.
+      (len(rows), K) float32, K being the target's number of logits. With
+      `data.group` the images of a breast have its answer; up to `eval.views`
+      of them are joined, of different views first.
     """
+    return self.outputs(state, data, rows)[self._config.data.target]
+
+  def outputs(self, state, data, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """As when called, of each target of the network: {target: (N, K)}."""
+    if self._config.data.group == 'image':
+      return self._of_images(state, data, rows)
+    blocks = _blocks(data.table['patient_id'][rows])
+    found = [self._of_breasts(state, data, rows[places]) for places in blocks]
+    back = np.argsort(np.concatenate(blocks))
+    return {
+      name: np.concatenate([part[name] for part in found])[back]
+      for name in found[0]
+    }
+
+  def _of_breasts(self, state, data, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Outputs for breasts, of all rows of some patients."""
     c = self._config
-    devices = self._mesh.devices.size
+    return joining.outputs(
+      joining.head(state),
+      self._of_images(state, data, rows)['pooled'],
+      self._encoder.encode(data.table.take(rows)),
+      groups.of_rows(
+        data, rows, views=c.eval.views, compare=c.data.group == 'exam'
+      ),
+      model=self._model,
+      sizes=(_BREASTS,),
+    )
+
+  def _of_images(self, state, data, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs of the step for each row, (N, ...)."""
+    c = self._config
+    devices = parallel.data_size(self._mesh)
     plan = order.EvalOrder(
       len(rows), -(-c.eval.batch_size // devices) * devices
     )
@@ -107,8 +145,22 @@ class Predictor:
     found = []
     for batch in watch.Ahead(batches, c.data.dir, c.train.stall_s):
       placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
-      found.append(self._step(state, placed)[c.data.target])
-    return np.concatenate(found)[: len(rows)]
+      found.append(self._step(state, placed))
+    return {
+      name: np.concatenate([part[name] for part in found])[: len(rows)]
+      for name in found[0]
+    }
+
+
+def _blocks(patients: np.ndarray) -> list[np.ndarray]:
+  """Places by patient, in parts of a few thousand whose memory is small."""
+  order_of = np.argsort(patients, kind='stable')
+  starts = np.flatnonzero(np.diff(patients[order_of])) + 1
+  ends = [0]
+  for start in starts.tolist():
+    if start - ends[-1] >= _IMAGES:
+      ends.append(start)
+  return np.split(order_of, ends[1:])
 
 
 def create_model(c):
@@ -155,13 +207,13 @@ def evaluate(
     c, data, split, run.fingerprint, run.extra_fingerprints
   )
   state, step = restore(run, which)
-  logits = Predictor(c, run.encoder)(state, data, rows)
+  outputs = Predictor(c, run.encoder).outputs(state, data, rows)
   return judge(
     c,
     run.workdir,
     data,
     rows,
-    logits,
+    outputs,
     split=split,
     step=step,
     write=write,
@@ -244,7 +296,7 @@ def judge(
   workdir: pathlib.Path,
   data,
   rows: np.ndarray,
-  logits: np.ndarray,
+  outputs: Mapping[str, np.ndarray],
   *,
   split: str,
   step: int,
@@ -253,14 +305,16 @@ def judge(
 ) -> Evaluation:
   """Metrics of finished predictions, and their files.
 
-  `explain` gives the maps of the report's worst errors, as
-  `error_maps.explainer` makes it.
+  `outputs` is what `Predictor.outputs` gives for `rows`. `explain` gives the
+  maps of the report's worst errors, as `error_maps.explainer` makes it.
   """
   table = data.table.take(rows)
   target = c.data.target
+  logits = outputs[target]
+  auxiliary = {name: outputs[name] for name in loss_options.targets(c)}
   probability = schema.cancer_probability(logits, target)
   predictions = results.prediction_columns(
-    c, table, logits, division.folds_of(c, data, rows, split)
+    c, table, logits, division.folds_of(c, data, rows, split), auxiliary
   )
   breasts, metrics = {}, {}
   # What was fitted on validation is used elsewhere as it is.
@@ -283,6 +337,11 @@ def judge(
       learned=learned,
     )
     metrics |= {'split': split, 'step': step}
+    if auxiliary:
+      metrics['auxiliary'] = auxiliary_score.score_auxiliary(
+        table.columns,
+        {k: auxiliary_lib.values(v, k) for k, v in auxiliary.items()},
+      )
     if learned is None and metrics.get('learned'):
       learned = pooling.Pooling.from_json(metrics['learned'])
   if probability is not None:
@@ -336,9 +395,4 @@ def summary(evaluation: Evaluation) -> str:
 def _mean_loss(c, logits: np.ndarray, labels: np.ndarray) -> float:
   if not len(labels):
     return float('nan')
-  target = c.data.target
-  batch = {
-    f'label_{target}': labels.astype(np.int32),
-    'weight': np.ones(len(labels), np.float32),
-  }
-  return float(losses.create(c)({target: logits}, batch)[target])
+  return float(losses.mean_loss(c, logits, labels.astype(np.int32)))

@@ -28,6 +28,7 @@ from rsna_jax import (
   mixing,
   optim,
   parallel,
+  schema,
   shell,
   steps,
   transfer,
@@ -39,6 +40,7 @@ from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, reader
 from rsna_jax.options import data as data_options
+from rsna_jax.options import loss as loss_options
 
 DivergedError = divergence.DivergedError
 # A signal that several processes do not answer together is answered alone.
@@ -96,6 +98,10 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
   # Of its own rows, so that data mixed in leave the meaning of inputs alone.
   table = data.table.take(training.rows[: training.own])
   encoder = metadata.Encoder.fit(table, c.model.metadata)
+  if c.loss.class_weights == loss_options.BALANCED:
+    labels = schema.target_labels(table.columns, c.data.target)
+    classes = max(schema.TARGETS[c.data.target], 2)
+    c.loss.class_weights = losses.balanced(labels, classes)
   run = run_lib.Run(
     workdir=workdir,
     config=c,
@@ -171,7 +177,7 @@ def _final(run: run_lib.Run, data) -> dict:
       run.workdir,
       data,
       rows,
-      predictor(state, data, rows),
+      predictor.outputs(state, data, rows),
       split=split,
       step=step,
       explain=explain,
@@ -243,6 +249,8 @@ class _Loop:
       divergence.Order(self._training.plan, self._skipped),
       self._encoder,
       target=c.data.target,
+      auxiliary=loss_options.targets(c),
+      groups=self._training.groups,
       start_step=start,
       stop_step=c.train.steps,
       threads=c.data.threads,
