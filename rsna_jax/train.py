@@ -279,6 +279,7 @@ class _Loop:
           ) from error
         if batch is None:
           self._stop(state, step, signals.received, together=self._alone)
+        self._clock.waited_s = ahead.waited_s
         step += 1
         placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
         state, metrics = self._step(state, placed, rng)
@@ -403,7 +404,11 @@ class _Loop:
     self._writer.scalars(
       step, {f'train/{name}': value for name, value in values.items()}
     )
-    self._writer.scalars(step, {'time/images_per_s': speed}, reproducible=False)
+    self._writer.scalars(
+      step,
+      {'time/images_per_s': speed, 'time/waiting': self._clock.waiting},
+      reproducible=False,
+    )
     self._clock.say(step, values['loss'], speed)
 
   def _evaluate(self, state) -> dict[str, float]:

@@ -18,7 +18,13 @@ _LOG = logging.getLogger('rsna_jax')
 
 
 class Clock:
-  """Speed and the time left, without the evaluations."""
+  """Speed and the time left, without the evaluations.
+
+  Attributes:
+    waited_s: seconds that were spent waiting for data, kept by the caller.
+    waiting: the share of them in the last lap; an upper bound of what the
+      device stood still.
+  """
 
   def __init__(self, start: int, stop: int, batch_size: int):
     self._step = start
@@ -26,10 +32,15 @@ class Clock:
     self._batch_size = batch_size
     self._then = time.monotonic()
     self._said = 0.0
+    self.waited_s = self._waited_then_s = 0.0
+    self.waiting = 0.0
 
   def lap(self, step: int) -> float:
     now = time.monotonic()
-    speed = (step - self._step) * self._batch_size / max(now - self._then, 1e-9)
+    took = max(now - self._then, 1e-9)
+    speed = (step - self._step) * self._batch_size / took
+    self.waiting = (self.waited_s - self._waited_then_s) / took
+    self._waited_then_s = self.waited_s
     self._step, self._then = step, now
     return speed
 
@@ -136,6 +147,9 @@ class Ahead:
     items: what to iterate over; closed in the end where it is a generator.
     where: they come from, for the message.
     stall_s: seconds without an item after which a warning says so.
+
+  Attributes:
+    waited_s: seconds that `get` has waited in all.
   """
 
   def __init__(self, items: Iterator, where: str, stall_s: float):
@@ -144,6 +158,7 @@ class Ahead:
     self._stall_s = stall_s
     self._queue: queue.Queue = queue.Queue(1)
     self._closed = False
+    self.waited_s = 0.0
     self._thread = threading.Thread(target=self._run, daemon=True)
     self._thread.start()
 
@@ -188,6 +203,7 @@ class Ahead:
             now - began,
             self._where,
           )
+    self.waited_s += time.monotonic() - began
     if error is not None:
       raise error
     return item

@@ -97,3 +97,25 @@ def test_a_second_signal_ends_the_process():
       send(signal.SIGTERM)
     os._exit(0)
   assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 143
+
+
+def test_the_share_of_a_lap_that_was_spent_waiting_is_known(monkeypatch):
+  now = [100.0]
+  monkeypatch.setattr(watch.time, 'monotonic', lambda: now[0])
+  clock = watch.Clock(0, 10, 4)
+  now[0], clock.waited_s = 110.0, 1.0
+  assert clock.lap(5) == 2.0 and clock.waiting == 0.1
+  now[0], clock.waited_s = 120.0, 6.0
+  clock.lap(10)
+  assert clock.waiting == 0.5
+
+
+def test_waiting_for_an_item_is_counted():
+  def items():
+    yield 1
+    time.sleep(0.2)
+    yield 2
+
+  with watch.Ahead(items(), 'here', 60) as ahead:
+    assert (ahead.get(), ahead.get()) == (1, 2)
+    assert ahead.waited_s >= 0.15
