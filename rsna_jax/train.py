@@ -45,6 +45,7 @@ from rsna_jax.options import loss as loss_options
 DivergedError = divergence.DivergedError
 # A signal that several processes do not answer together is answered alone.
 _PATIENCE_S = 20.0
+_TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
 
 
 def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
@@ -61,7 +62,8 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
 
   Raises:
     errors.InputError: config, data or directory are not usable.
-    shell.Stopped: SIGINT or SIGTERM came; a checkpoint was saved.
+    shell.Stopped: SIGINT or SIGTERM came, and a checkpoint was saved; or
+      another of several processes has gone.
   """
   workdir = pathlib.Path(workdir)
   config_lib.validate(c)
@@ -75,11 +77,12 @@ def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
       if alone:
         raise
       saved = checkpoint.finished_steps(workdir)
-      raise errors.RunError(
+      raise shell.Stopped(
+        _TRY_AGAIN,
         f'{workdir}: another process of the run has ended, or cannot be '
         f'reached ({str(error).splitlines()[0][:120]}): start all of them '
         'again with the same command, which goes on from step '
-        f'{max(saved, default=0)}'
+        f'{max(saved, default=0)}',
       ) from error
 
 
