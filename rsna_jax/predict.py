@@ -94,6 +94,12 @@ def predict_files(
   with files.folder(out) as folder:
     model = inference.load_model(workdir, which=which)
     found, skipped = _decode(sources, model.specs, workers, bad_files)
+    alone = int((inference.exams(found) == -1).sum())
+    if model.joins and alone:
+      print(
+        f'{alone} image(s) of unknown patients are judged one by one: use '
+        '--csv, or paths <patient_id>/<image_id>.dcm, to join those of a breast'
+      )
     predictions = model.predict_prepared(found)
     columns = _columns(predictions, found)
     for name in _WRITTEN:

@@ -16,6 +16,7 @@ from rsna_jax import (
   evaluate,
   explain,
   inference,
+  parallel,
   predict,
   train,
   tta,
@@ -46,7 +47,11 @@ def exam_run(tiny_run, tiny_data, tmp_path_factory):
     c.augment[name] = 0.0  # compiles for seconds; steps_test has it
   c.augment.brightness = c.augment.contrast = 0.0
   c.optim.learning_rate = 3e-2  # so that two steps show
-  train.train_and_evaluate(c, workdir)
+  mesh = parallel.make_mesh(jax.devices()[:1])  # compiles faster than for eight
+  with pytest.MonkeyPatch.context() as patch:
+    for name in ('make_mesh', 'mesh_for_prediction'):
+      patch.setattr(parallel, name, lambda *args, **kwargs: mesh)
+    train.train_and_evaluate(c, workdir)
   return workdir
 
 

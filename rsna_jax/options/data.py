@@ -174,7 +174,13 @@ def _check_group(found: checks.Checks) -> None:
       f'data.group={c.data.group}: all images of a breast have its answer: '
       'choose mean',
     )
-    # It would be that of whichever image comes first.
+    # They would be of whichever image comes first.
+    found.that(
+      'loss.auxiliary.view',
+      not c.loss.auxiliary.view,
+      f'data.group={c.data.group}: an example has images of several views: '
+      'set it to 0',
+    )
     found.that(
       'model.metadata',
       'view' not in c.model.metadata,

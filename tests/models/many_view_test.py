@@ -6,8 +6,10 @@ import numpy as np
 import optax
 import pytest
 import small_network
+import tiny_steps
 
-from rsna_jax import config, models
+from rsna_jax import config, losses, models, optim, parallel, steps
+from rsna_jax.data import augment
 from rsna_jax.models import layers, many_view
 from rsna_jax.options import model as model_options
 
@@ -269,3 +271,50 @@ def test_hidden_codes_are_those_of_images_of_which_nothing_is_known():
   found = np.stack([join(slots, 0.5, True, key) for key in range(20)])
   # Two images, each hidden or not: four answers.
   assert len(np.unique(found[:, 0].round(5))) == 4
+
+
+def test_each_image_is_augmented_by_a_key_of_its_own():
+  options = config.default().augment
+  for name in ('flip_vertical', 'rotation_deg', 'scale', 'shift', 'contrast'):
+    options[name] = 0.0
+  image = np.full((2, 3, *_SIZE, 1), 0.5, np.float32)
+  keys = layers.example_keys(jax.random.key(0), 2, None)
+  found = np.asarray(steps.augmented(image, keys, options))
+  assert found.shape == image.shape
+  assert len(np.unique(found.mean(axis=(2, 3, 4)).round(6))) == 6
+  third = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
+  np.testing.assert_allclose(
+    found[:, 2], augment.apply(image[:, 2], third, options), rtol=1e-6
+  )
+
+
+def test_devices_share_a_batch_of_breasts():
+  c = tiny_steps.make_config()
+  chance = np.random.default_rng(0)
+  batch = tiny_steps.make_batch(rows=8)
+  batch['image'] = chance.integers(0, 256, (8, 3, 16, 16, 1)).astype(np.uint8)
+  side = chance.choice([-1, 0, 1], (8, 3), p=[0.3, 0.4, 0.3])
+  side[:, 0] = 0
+  codes = chance.integers(0, 2, (8, 3, 3))
+  codes[..., 1] = side
+  batch['slots'] = codes.astype(np.int32)
+  found = []
+  for mode, devices in (('jit', jax.devices()[:1]), ('shard_map', None)):
+    mesh = parallel.make_mesh(devices)
+    axis = parallel.axis_name(mode)
+    model = many_view.of(tiny_steps.Network)(
+      dropout=0.3, axis_name=axis, compare=True, hide=0.5
+    )
+    tx = optim.create(c)
+    state = steps.create_state(model, tx, c, jax.random.key(0), meta_width=2)
+    step = functools.partial(
+      steps.train_step, model=model, tx=tx, loss=losses.create(c), axis=axis
+    )
+    step = parallel.wrap(step, mode, mesh)
+    state, metrics = step(
+      parallel.place_state(state, mesh),
+      parallel.place_batch(batch, mode, mesh),
+      jax.random.key(1),
+    )
+    found.append(jax.device_get((state.batch_stats, metrics)))
+  tiny_steps.close(*found, atol=1e-5)
