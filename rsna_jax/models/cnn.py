@@ -59,7 +59,7 @@ class Trunk(nn.Module):
     count = each * len(_STAGES)
     for number in range(count):
       stage, i = divmod(number, each)
-      x = residual.module(Block, self.remat)(
+      x = residual.module(Block, self.remat, train)(
         heads.channels(_STAGES[stage], self.width),
         2 if i == 0 else 1,
         self.dtype,

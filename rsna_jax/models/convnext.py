@@ -36,9 +36,7 @@ class Block(nn.Module):
     width = x.shape[-1]
 
     def dense(size, name):
-      return nn.Dense(
-        size, dtype=self.dtype, kernel_init=layers.kernel_init, name=name
-      )
+      return layers.Dense(size, self.dtype, name=name)
 
     y = layers.Depthwise(
       7, 1, True, self.dtype, self.depthwise, name='depthwise'
@@ -47,7 +45,7 @@ class Block(nn.Module):
     y = nn.gelu(dense(4 * width, 'expand')(y), approximate=False)
     y = dense(width, 'project')(y)
     scale = self.param('scale', nn.initializers.constant(1e-6), (width,))
-    y = y * scale.astype(self.dtype)
+    y = layers.times(y, scale)
     return x + residual.DropPath(self.drop, self.axis_name)(y, train)
 
 
@@ -83,7 +81,7 @@ class Trunk(nn.Module):
         x = norm(x, f'downsample{stage}_norm')
         x = layers.Patches(size, 2, self.dtype, name=f'downsample{stage}')(x)
       for i in range(count):
-        x = residual.module(Block, self.remat)(
+        x = residual.module(Block, self.remat, train)(
           self.dtype,
           self.epsilon,
           self.depthwise,

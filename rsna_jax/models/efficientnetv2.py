@@ -100,7 +100,8 @@ class Block(nn.Module):
         x = nn.silu(norm(x, 'bn'))
         seen = jnp.mean(x, axis=(1, 2), keepdims=True, dtype=jnp.float32)
         seen = nn.silu(pointwise(seen, max(1, width // 4), 'se_reduce', True))
-        x = x * nn.sigmoid(pointwise(seen, x.shape[-1], 'se_expand', True))
+        gate = nn.sigmoid(pointwise(seen, x.shape[-1], 'se_expand', True))
+        x = layers.times(x, gate)
       x = norm(pointwise(x, self.features, 'project_conv'), 'project_bn')
     if x.shape != inputs.shape:
       return x
@@ -138,7 +139,7 @@ class Trunk(nn.Module):
     x = norm(x, 'stem_bn')
     found = list(blocks(self.depth))
     for number, (name, _, i, stage) in enumerate(found):
-      x = residual.module(Block, self.remat)(
+      x = residual.module(Block, self.remat, train)(
         size(stage.features),
         stage.expand,
         stage.stride if i == 0 else 1,

@@ -56,7 +56,7 @@ class DropPath(nn.Module):
     )
 
 
-def module(block: type[nn.Module], remat: str) -> type[nn.Module]:
+def module(block: type[nn.Module], remat: str, train: bool) -> type[nn.Module]:
   """A class of blocks called with (x, train), computed twice if asked.
 
   Args:
@@ -64,8 +64,11 @@ def module(block: type[nn.Module], remat: str) -> type[nn.Module]:
       name of its own.
     remat: none | blocks, which keeps the block's input alone for the gradient
       and computes what is inside again (Chen et al. 2016, arXiv:1604.06174).
+    train: prediction has nothing to compute twice.
   """
-  return nn.remat(block, static_argnums=(2,)) if remat == 'blocks' else block
+  if train and remat == 'blocks':
+    return nn.remat(block, static_argnums=(2,))
+  return block
 
 
 def call(
@@ -73,8 +76,9 @@ def call(
   parent: nn.Module,
   x: jax.Array,
   remat: str,
+  train: bool,
 ) -> jax.Array:
   """A block that is a function of its parent module; see `module`."""
-  if remat == 'blocks':
+  if train and remat == 'blocks':
     block = nn.remat(block)
   return block(parent, x)

@@ -93,7 +93,9 @@ class Trunk(nn.Module):
       return added(x, shortcut, block)
 
     def run(block, *args):
-      return residual.call(lambda _, x: block(x, *args), self, x, self.remat)
+      return residual.call(
+        lambda _, x: block(x, *args), self, x, self.remat, train
+      )
 
     middle = middle_blocks(self.depth)
     x = image.astype(self.dtype) * 2 - 1
