@@ -101,10 +101,3 @@ def _check_auxiliary(found: checks.Checks, name: str) -> None:
     f'{name} is in model.metadata, so there is nothing to learn: leave it out '
     'of one of them',
   )
-  if name == 'view':
-    found.that(
-      field,
-      c.data.group == 'image',
-      f'data.group={c.data.group} has several views in an example: leave it '
-      'at 0',
-    )

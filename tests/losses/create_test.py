@@ -320,7 +320,7 @@ def test_names_are_those_of_the_config():
     ),
     (
       {'data__group': 'breast', 'loss__auxiliary__view': 0.1},
-      'data.group=breast has several views',
+      'an example has images of several views',
     ),
   ],
 )
