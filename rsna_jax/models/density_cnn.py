@@ -61,11 +61,7 @@ class Head(nn.Module):
     """(B, h, w, C) and (B, M) -> {target: (B, K)}."""
     x = features.reshape(features.shape[0], -1)
     for count, rate in zip((64, 128), self.rates, strict=True):
-      x = nn.Dense(
-        heads.channels(count, self.width),
-        dtype=self.dtype,
-        kernel_init=layers.kernel_init,
-      )(x)
+      x = layers.Dense(heads.channels(count, self.width), self.dtype)(x)
       x = layers.BatchNorm(self.axis_name, self.dtype)(nn.relu(x), train)
       x = layers.ExampleDropout(rate, self.axis_name)(x, train)
     logits = heads.Logits(self.targets, self.metadata_embedding, name='logits')
