@@ -30,7 +30,8 @@ def split(examples: Any, count: int) -> Any:
         f'train.accumulate={count}: a device has {x.shape[0]} examples of a '
         'batch, which are no equal parts; change train.batch_size'
       )
-    return jnp.swapaxes(x.reshape(-1, count, *x.shape[1:]), 0, 1)
+    rows = x.shape[0] // count  # spelled out, since metadata may be 0 wide
+    return jnp.swapaxes(x.reshape(rows, count, *x.shape[1:]), 0, 1)
 
   return jax.tree.map(one, examples)
 

@@ -41,6 +41,7 @@ from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, reader
 from rsna_jax.options import data as data_options
 from rsna_jax.options import loss as loss_options
+from rsna_jax.report import augmentation_sheet
 
 DivergedError = divergence.DivergedError
 # A signal that several processes do not answer together is answered alone.
@@ -114,8 +115,10 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
     extra_fingerprints=training.fingerprints,
   )
   model = evaluate.create_model(c)
-  mesh = parallel.make_mesh()
-  parallel.check_batch_size(c.train.batch_size, mesh)
+  mesh = parallel.make_mesh(space=c.parallel.space)
+  parallel.check_batch_size(
+    c.train.batch_size, mesh, accumulate=c.train.accumulate
+  )
 
   def first_state():
     state = steps.create_state(
@@ -126,12 +129,16 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
       meta_width=encoder.width,
     )
     if c.model.init_from and not checkpoint.finished_steps(workdir):
-      state = transfer.start_from(state, run)
+      state, report = transfer.begin(state, run)
+      reports.append(report)
     return state
 
+  reports = []
   state = first_state()
   # Nothing is written before everything that can be refused has been.
   run_lib.start(run)
+  if reports and jax.process_index() == 0:
+    reports[0].write(workdir)
   with (
     checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
     writers.Writer(workdir) as writer,
@@ -205,19 +212,10 @@ class _Loop:
     self._writer = writer
     self._workdir = run.workdir
     self._predict = evaluate.Predictor(c, run.encoder)
-    self._step = parallel.wrap(
-      functools.partial(
-        steps.train_step,
-        model=evaluate.create_model(c),
-        tx=optim.create(c),
-        loss=losses.create(c),
-        axis=parallel.axis_name(c.parallel.mode),
-        augment=c.augment,
-        ema=c.optim.ema,
-      ),
-      c.parallel.mode,
-      mesh,
-    )
+    self._freeze = optim.freeze_of(c)
+    # Compiled at their first step, and so those alone that are taken.
+    self._whole_step = self._wrapped(None)
+    self._frozen_step = self._wrapped(self._freeze)
     # Metrics of steps that the device may still be busy with, and their ids.
     self._waiting = collections.deque()
     self._alone = jax.process_count() == 1
@@ -228,6 +226,30 @@ class _Loop:
       self._skipped.forget(jax.process_index() == 0)
     self._clock = None
     self._last_ids = ()
+
+  def _wrapped(self, freeze):
+    """The compiled step that leaves alone what `freeze` holds."""
+    c = self._config
+    return parallel.wrap(
+      functools.partial(
+        steps.train_step,
+        model=evaluate.create_model(c),
+        tx=optim.create(c),
+        loss=losses.create(c),
+        axis=parallel.axis_name(c.parallel.mode),
+        augment=c.augment,
+        ema=c.optim.ema,
+        freeze=freeze,
+        accumulate=c.train.accumulate,
+      ),
+      c.parallel.mode,
+      self._mesh,
+    )
+
+  def _step(self, done: int):
+    """The compiled step that follows `done` steps."""
+    frozen = self._freeze is not None and self._freeze.active(done)
+    return self._frozen_step if frozen else self._whole_step
 
   def run(self, state, restored, signals: watch.Signals) -> None:
     """Takes the steps from a checkpoint, or from nothing, to the last.
@@ -282,10 +304,12 @@ class _Loop:
           ) from error
         if batch is None:
           self._stop(state, step, signals.received, together=self._alone)
+        if step == start:
+          augmentation_sheet.write(self._workdir, batch, c, step)
         self._clock.waited_s = ahead.waited_s
         step += 1
         placed = parallel.place_batch(batch, c.parallel.mode, self._mesh)
-        state, metrics = self._step(state, placed, rng)
+        state, metrics = self._step(step - 1)(state, placed, rng)
         self._waiting.append((step, metrics, batch['id']))
         # One step late, so that the device has work while its answer is read.
         if self._is_logged(step - 1):
@@ -419,6 +443,10 @@ class _Loop:
     data = self._training.data
     logits = self._predict(state, data, self._held_out)
     scores = evaluate.quick_scores(c, data, self._held_out, logits)
+    if c.optim.ema and c.eval.raw:
+      logits = self._predict(steps.raw(state), data, self._held_out)
+      beside = evaluate.quick_scores(c, data, self._held_out, logits)
+      scores |= {f'raw_{name}': value for name, value in beside.items()}
     return scores
 
   def _report(self, step: int, scores: dict[str, float]) -> float:

@@ -10,7 +10,16 @@ import jax
 import ml_collections
 import numpy as np
 
-from rsna_jax import checkpoint, errors, evaluate, steps, weights_folder
+from rsna_jax import (
+  checkpoint,
+  errors,
+  evaluate,
+  models,
+  optim,
+  steps,
+  transfer_report,
+  weights_folder,
+)
 from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 
@@ -40,11 +49,12 @@ def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
   if checkpoint.finished_steps(workdir):
     given = run_lib.load(workdir).config.model
   elif weights_folder.is_folder(where):
-    given = weights_folder.fields(where, c.model.name)
+    given = weights_folder.fields(where, models.trunk_name(c))
   else:
-    given = run_lib.load(where).config.model
-    if given.name != c.model.name:
+    other = run_lib.load(where).config
+    if models.trunk_name(other) != models.trunk_name(c):
       return
+    given = other.model
   unset = config_lib.default().model
   for field in _FIELDS:
     value = given.get(field, unset[field])
@@ -58,10 +68,18 @@ def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
 
 
 def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
+  """`begin`, of which the state alone is wanted."""
+  return begin(state, run)[0]
+
+
+def begin(
+  state: steps.TrainState, run: run_lib.Run
+) -> tuple[steps.TrainState, transfer_report.Report]:
   """A first state with given weights: of a finished run, wherever they fit.
 
   Of a last Dense layer on other metadata the rows of the pixels' features are
-  taken. Prints what was loaded, and what was left as it was and why.
+  taken. Prints what was loaded, and what was left as it was and why; the
+  report says the same.
 
   Args:
     state: before the first step.
@@ -73,7 +91,7 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
   """
   workdir = run.config.model.init_from
   if weights_folder.is_folder(workdir):
-    return _published(state, workdir)
+    return _published(state, run)
   other = run_lib.load(workdir)
   if run.fingerprint in (other.fingerprint, *other.extra_fingerprints):
     for field in ('split', 'held_out', 'folds', 'fold', 'split_seed'):
@@ -95,30 +113,54 @@ def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
     )
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
-  widths = run.encoder.width, other.encoder.width
-  params, loaded, left = _merge(state.params, given['params'], widths)
-  batch_stats, _, _ = _merge(state.batch_stats, given['batch_stats'], widths)
+  widths = _behind(run, state.params), _behind(other, given['params'])
+  params, loaded, left, unused = _merge(state.params, given['params'], widths)
+  batch_stats, *statistics = _merge(
+    state.batch_stats, given['batch_stats'], widths
+  )
   if not loaded:
     raise errors.RunError(
       f'model.init_from={workdir!r}: none of its arrays fits '
       f'(it is a {other.config.model.name}); choose a run of the same model'
     )
-  print(f'starting from step {step} of {workdir}: {len(loaded)} arrays loaded')
-  for name, reason in left:
-    print(f'  not loaded: {name}: {reason}')
-  return _replaced(state, params, batch_stats)
+  name, size = other.config.model.name, tuple(other.config.data.size)
+  report = transfer_report.Report(
+    source=f'step {step} of {workdir} ({name}, {size[0]}x{size[1]})',
+    loaded=loaded | statistics[0],
+    left=left | statistics[1],
+    unused=(*unused, *statistics[2]),
+  )
+  print(report.text())
+  return _replaced(state, params, batch_stats, run), report
 
 
-def _published(state: steps.TrainState, folder: str) -> steps.TrainState:
+def _published(state: steps.TrainState, run: run_lib.Run):
   """A first state with all that `rsna-jax weights` wrote."""
+  folder = run.config.model.init_from
   found = weights_folder.load(folder)
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
   merged = weights_folder.merge(variables, found, folder)
   print(f'starting from {weights_folder.text(found)}')
-  return _replaced(state, merged['params'], merged['batch_stats'])
+  loaded, left = {}, {}
+  for path, leaf in jax.tree_util.tree_leaves_with_path(merged):
+    room, _, name = _name(path).partition('/')
+    if f'{room}/{name}' in found.arrays:
+      loaded[name] = leaf.size
+    else:
+      left[name] = 'the weights have none: made for the targets'
+  report = transfer_report.Report(
+    source=f'{found.model} from {found.source["name"]}',
+    loaded=loaded,
+    left=left,
+    unused=tuple(found.left),
+  )
+  return _replaced(state, merged['params'], merged['batch_stats'], run), report
 
 
-def _replaced(state, params, batch_stats) -> steps.TrainState:
+def _replaced(state, params, batch_stats, run) -> steps.TrainState:
+  if optim.slow_weights(state.opt_state) is not None:
+    # Slow weights begin where the fast ones do.
+    state = state.replace(opt_state=optim.create(run.config).init(params))
   return state.replace(
     params=params,
     batch_stats=batch_stats,
@@ -129,38 +171,58 @@ def _replaced(state, params, batch_stats) -> steps.TrainState:
   )
 
 
+def _behind(run: run_lib.Run, params: Any) -> int:
+  """Rows of a last layer that stand behind those of the pixels' features."""
+  c, count = run.config, run.encoder.width
+  if count and c.model.metadata_embedding:
+    count = c.model.metadata_embedding
+  if c.data.group == 'exam':  # the other breast, and the difference
+    count += 2 * params['head']['codes']['view'].shape[-1]
+  return count
+
+
 def _merge(
-  ours: Any, theirs: Any, meta_widths: tuple[int, int]
-) -> tuple[Any, list[str], list[tuple[str, str]]]:
-  """Their arrays where name and shape agree, else ours."""
-  our_meta, their_meta = meta_widths
+  ours: Any, theirs: Any, behind: tuple[int, int]
+) -> tuple[Any, dict[str, int], dict[str, str], list[str]]:
+  """Their arrays where name and shape agree, else ours.
+
+  Returns:
+    The tree; values of what was taken; why what was left was; what of theirs
+    has no place.
+  """
+  our_rest, their_rest = behind
   found = {
-    jax.tree_util.keystr(path, simple=True, separator='/'): leaf
+    _name(path): leaf
     for path, leaf in jax.tree_util.tree_flatten_with_path(theirs)[0]
   }
-  loaded, left = [], []
+  loaded, left = {}, {}
 
   def choose(path, leaf):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    other = found.get(name)
+    name = _name(path)
+    other = found.pop(name, None)
     if other is None:
-      left.append((name, 'the other run has none'))
+      left[name] = 'the other run has none'
       return leaf
     if (
       name.startswith(_LAST_LAYER)
       and name.endswith('/kernel')
-      and our_meta != their_meta
+      and our_rest != their_rest
     ):
       # The features come first, the metadata after them.
-      rows = leaf.shape[0] - our_meta
-      if (rows, leaf.shape[1]) == (other.shape[0] - their_meta, other.shape[1]):
-        loaded.append(name)
-        left.append((name, 'the rows of the metadata, which differs'))
+      rows = leaf.shape[0] - our_rest
+      if (rows, leaf.shape[1]) == (other.shape[0] - their_rest, other.shape[1]):
+        loaded[name] = other[:rows].size
+        left[name] = 'the rows behind the features, which differ'
         return np.concatenate([other[:rows], np.asarray(leaf)[rows:]])
     if other.shape != leaf.shape:
-      left.append((name, f'{other.shape} there, {leaf.shape} here'))
+      left[name] = f'{other.shape} there, {leaf.shape} here'
       return leaf
-    loaded.append(name)
+    loaded[name] = leaf.size
     return np.asarray(other)
 
-  return jax.tree_util.tree_map_with_path(choose, ours), loaded, left
+  merged = jax.tree_util.tree_map_with_path(choose, ours)
+  return merged, loaded, left, list(found)
+
+
+def _name(path: tuple) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')

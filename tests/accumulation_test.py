@@ -102,8 +102,9 @@ def test_parts_need_less_memory():
 
 
 def test_part_k_has_every_nth_row():
-  parts = accumulation.split({'x': np.arange(6)}, 3)['x']
-  np.testing.assert_array_equal(parts, [[0, 3], [1, 4], [2, 5]])
+  parts = accumulation.split({'x': np.arange(6), 'none': np.zeros((6, 0))}, 3)
+  np.testing.assert_array_equal(parts['x'], [[0, 3], [1, 4], [2, 5]])
+  assert parts['none'].shape == (3, 2, 0)
 
 
 def test_parts_that_cannot_be_equal_are_refused():

@@ -1,9 +1,21 @@
+import json
+import re
+
 import jax
 import numpy as np
 import pytest
 import tiny
 
-from rsna_jax import errors, evaluate, models, optim, run, steps, transfer
+from rsna_jax import (
+  errors,
+  evaluate,
+  models,
+  optim,
+  run,
+  steps,
+  transfer,
+  transfer_report,
+)
 from rsna_jax.data import metadata
 
 
@@ -48,7 +60,8 @@ def test_everything_that_fits_is_loaded_and_the_rest_is_named(
     kernel,
     theirs.ema_params['head']['logits']['cancer']['kernel'][: len(kernel)],
   )
-  assert 'head/logits/cancer/kernel: the rows of the metadata' in out
+  assert re.search(r'trunk +(\d+) of \1 ', out)
+  assert 'cancer/kernel: the rows behind the features, which differ' in out
   assert int(found.step) == 0
   np.testing.assert_array_equal(
     jax.tree.leaves(found.ema_params)[0], jax.tree.leaves(found.params)[0]
@@ -73,3 +86,42 @@ def test_a_run_that_has_seen_what_is_held_out_here_is_refused(
     transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
   c.data.fold = 0
   transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
+
+
+def test_the_table_has_a_row_a_module_and_is_kept_with_the_run(tmp_path):
+  report = transfer_report.Report(
+    source='step 8 of runs/a (cnn, 64x32)',
+    loaded={'trunk/a/kernel': 6, 'trunk/b/kernel': 1200, 'head/pool/x': 1},
+    left={
+      'head/logits/x/kernel': '(3, 1) there, (3, 4) here',
+      'head/pool/x': 'the rows behind the features, which differ',
+      'head/norm/scale': 'the other run has none',
+      'head/norm/bias': 'the other run has none',
+    },
+    unused=('head/codes/view', 'head/codes/side'),
+  )
+  assert report.text().splitlines() == [
+    'starting from step 8 of runs/a (cnn, 64x32): 3 arrays loaded',
+    '  module       loaded  values  left as made, and why',
+    '  head/logits  0 of 1       0  (3, 1) there, (3, 4) here',
+    '  head/norm    0 of 2       0  the other run has none',
+    '  head/pool    1 of 1       1  the rows behind the features, which differ',
+    '  trunk        2 of 2   1,206',
+    '  not used: 2 of their head/codes',
+  ]
+  report.write(tmp_path)
+  assert (tmp_path / 'transfer.txt').read_text() == report.text() + '\n'
+  kept = json.loads((tmp_path / 'transfer.json').read_text())
+  assert kept['modules'] == report.rows()
+  assert kept['unused'] == ['head/codes/side', 'head/codes/view']
+
+
+def test_slow_weights_start_where_the_loaded_ones_do(tiny_run, tiny_data):
+  c = tiny.make_config(tiny_data, optim__lookahead=2, optim__ema=0.0)
+  found = transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run))
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    optim.slow_weights(found.opt_state),
+    found.params,
+  )
+  assert steps.variables(found)['params'] is not found.params

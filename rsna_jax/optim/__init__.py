@@ -11,7 +11,7 @@ import jax
 import ml_collections
 import optax
 
-from rsna_jax import errors
+from rsna_jax import errors, models
 from rsna_jax.optim import depth, freezing, lookahead, schedules
 
 schedule = schedules.create
@@ -136,7 +136,8 @@ def create(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
     tx = freezing.transform(tx, optimiser(max(freeze.steps, 0)), freeze)
   # What is off leaves no trace in the state: older checkpoints have its form.
   if options.layer_decay != 1:
-    tx = optax.chain(tx, depth.scale(options.layer_decay, _trunk(config)))
+    network = models.trunk_name(config)
+    tx = optax.chain(tx, depth.scale(options.layer_decay, network))
   if options.lookahead:
     tx = lookahead.lookahead(tx, options.lookahead, options.lookahead_rate)
   clips = []
@@ -145,9 +146,3 @@ def create(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
   if options.clip_norm:
     clips.append(optax.clip_by_global_norm(options.clip_norm))
   return optax.chain(*clips, tx) if clips else tx
-
-
-def _trunk(config: ml_collections.ConfigDict) -> str:
-  """The network whose parts have an order."""
-  many = config.model.name == 'many_view'
-  return config.model.trunk if many else config.model.name

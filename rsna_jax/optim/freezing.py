@@ -150,7 +150,9 @@ def transform(
     updates, first = free.update(updates, state.free, params, **extra)
     if frozen:
       mask = freeze.mask(updates)
-      updates = jax.tree.map(lambda m, u: jnp.zeros_like(u) if m else u, mask, updates)
+      updates = jax.tree.map(
+        lambda m, u: jnp.zeros_like(u) if m else u, mask, updates
+      )
       return updates, FrozenState(first, state.frozen)
     updates, second = thawed.update(updates, state.frozen, params, **extra)
     return updates, FrozenState(first, second)

@@ -33,8 +33,28 @@ def traced(name):
   return [name for name, _ in order]
 
 
-def test_every_network_of_single_images_has_an_order():
-  assert set(depth.PARTS) == set(models.MODELS) - {'many_view'}
+@pytest.mark.parametrize('name', sorted(set(models.MODELS) - set(depth.PARTS)))
+def test_a_network_made_of_another_has_the_order_of_its_trunk(name):
+  c = config.default()
+  c.model.name, c.model.width, c.model.depth = name, 0.1, 0.1
+  c.model.trunk, c.model.patch_size = 'cnn', 64
+  c.data.group = 'breast' if name == 'many_view' else 'image'
+  model = models.create(c)
+  made = jax.eval_shape(
+    lambda: model.init(
+      jax.random.key(0), jnp.zeros((1, 256, 128, 1)), jnp.zeros((1, 2)), False
+    )
+  )
+  names = [
+    depth.name_of(path)
+    for path, _ in jax.tree_util.tree_leaves_with_path(made['params'])
+  ]
+  found = dict(
+    zip(names, depth.parts(names, models.trunk_name(c)), strict=True)
+  )
+  last = [part for name, part in found.items() if 'logits' in name]
+  assert set(last) == {max(found.values())}
+  assert max(found.values()) == 5  # stem and four blocks
 
 
 @pytest.mark.parametrize('name', sorted(depth.PARTS))
@@ -48,8 +68,8 @@ def test_parts_follow_the_order_in_which_a_network_calls_them(name):
 
 
 def test_xception_has_a_part_for_each_block_and_convnext_for_each_layer():
-  for name, count in (('xception', 14), ('convnext_small', 1 + 3 + 36)):
-    model = models.MODELS[name](width=0.1)
+  for name, count in (('xception', 7), ('convnext_small', 1 + 3 + 6)):
+    model = models.MODELS[name](width=0.1, depth=0.1)
     made = jax.eval_shape(
       lambda model=model: model.init(
         jax.random.key(0), jnp.zeros((1, 64, 64, 1)), jnp.zeros((1, 0)), False
