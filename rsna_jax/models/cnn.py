@@ -1,4 +1,8 @@
-"""A small residual network for mammograms, to be trained from scratch."""
+"""A small residual network for mammograms, to be trained from scratch.
+
+1,221,616 parameters below the last layer, and 2,912 statistics, at `width` and
+`depth` 1.
+"""
 
 from typing import Any
 

@@ -4,6 +4,9 @@ A global trunk makes a map of saliency; the patches that it marks are cut from
 the image at full resolution and seen by a local trunk; gated attention joins
 them, and one last layer has both. The design is GMIC's: Shen et al. 2021,
 Medical Image Analysis 68:101908, arXiv:2002.07613.
+
+With Xception at `width` and `depth` 1 for both trunks and one logit, 41,910,098
+parameters below the last layer, and 109,056 statistics.
 """
 
 import dataclasses

@@ -6,6 +6,9 @@ works with any number of them, and with one image it is the answer of the
 single network of the same weights until the codes of views have learned
 something. An image that is there twice counts twice, as in a mean; where all
 of them are, nothing changes.
+
+With Xception at `width` and `depth` 1, 21,355,368 parameters below the last
+layer, and 54,528 statistics.
 """
 
 import functools
