@@ -164,7 +164,7 @@ def test_step_equals_gradient_of_the_plain_mean_loss():
     model__dropout=0.0, optim__clip_norm=0.0, optim__weight_decay=0.0
   )
   for name in c.augment:
-    c.augment[name] = 0.0
+    c.augment[name] = type(c.augment[name])(0)
   step, state, model = make_step(c, None)
   batch = make_batch(c)
   keep = batch['weight'] > 0
@@ -248,3 +248,59 @@ def test_images_of_8_and_16_bits_mean_the_same_grey():
     atol=1e-7,
   )
   assert float(steps.to_float(jnp.uint8(255))) == 1.0
+
+
+class Branched(heads.Classifier):
+  """Says the main target twice more, and what it is to pay, in training."""
+
+  def setup(self):
+    self.head = self.make_head()
+
+  def features(self, image, train=False):
+    if train:
+      each = image.mean(axis=(1, 2))
+      self.sow('supervision', 'global', 3 * each)
+      self.sow('supervision', 'local', -each)
+      self.sow('penalty', 'size', each[:, 0] ** 2)
+    return image
+
+
+def test_what_a_network_sows_is_added_to_the_loss():
+  c = make_config(loss__supervision=0.5, loss__penalty=2.0)
+  batch = make_batch(c)
+  del batch['id']
+
+  def values(c):
+    model, tx = Branched(), optim.create(c)
+    state = steps.create_state(model, tx, c, jax.random.key(0), meta_width=5)
+    _, metrics = steps.train_step(
+      state,
+      batch,
+      jax.random.key(1),
+      model=model,
+      tx=tx,
+      loss=losses.create(c),
+    )
+    predicted = steps.predict_step(state, batch, model=model)
+    return metrics, predicted['cancer']
+
+  found, logits = values(c)
+  each = (batch['image'] / 255).mean(axis=(1, 2))
+  weight, label = batch['weight'], batch['label_cancer']
+
+  def entropy(logits):
+    each = optax.sigmoid_binary_cross_entropy(logits[:, 0], label)
+    return np.average(each, weights=weight)
+
+  terms = {
+    'loss_cancer': entropy(logits),
+    'loss_supervision/global': entropy(3 * each),
+    'loss_supervision/local': entropy(-each),
+    'loss_penalty/size': np.average(each[:, 0] ** 2, weights=weight),
+  }
+  for name, value in terms.items():
+    np.testing.assert_allclose(found[name], value, rtol=1e-5)
+  factors = np.array([1, 0.5, 0.5, 2.0])
+  np.testing.assert_allclose(
+    found['loss'], np.dot(factors, list(terms.values())), rtol=1e-5
+  )
