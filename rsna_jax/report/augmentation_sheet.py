@@ -170,6 +170,7 @@ def _sheet(
   parts = [part.replace(' ', '\u00a0') for part in title.split(', ')]
   per_line = max(20, int(width / font.getlength('n')))
   title = textwrap.wrap(', '.join(parts), per_line)
+  title = [line.replace('\u00a0', ' ') for line in title]  # as the font has
   top = _GAP + (len(title) + 1) * _LINE + _GAP
   sheet = Image.new('RGB', (width, top + len(lines) * cell[1]), _PAPER)
   draw = ImageDraw.Draw(sheet)
