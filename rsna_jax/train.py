@@ -39,6 +39,7 @@ from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.data import metadata, reader
+from rsna_jax.data.augment import mix
 from rsna_jax.options import data as data_options
 from rsna_jax.options import loss as loss_options
 from rsna_jax.report import augmentation_sheet
@@ -119,6 +120,8 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
   parallel.check_batch_size(
     c.train.batch_size, mesh, accumulate=c.train.accumulate
   )
+  if c.parallel.mode != 'jit':  # in which no device's part is seen
+    mix.check(c.train.batch_size // mesh.shape[parallel.AXIS], c.augment)
 
   def first_state():
     state = steps.create_state(

@@ -19,6 +19,7 @@ from rsna_jax import (
   errors,
   evaluate,
   inference,
+  parallel,
   run,
   shell,
   steps,
@@ -285,3 +286,14 @@ def test_load_model_predicts_as_the_evaluation_did(tiny_run, tiny_layout):
   assert 0 <= alone.cancer <= 1
   with pytest.raises(errors.InputError, match="view='XY'"):
     model.predict([tiny_layout / 'test_images/17/170.png'], [{'view': 'XY'}])
+
+
+def test_pairs_that_a_device_cannot_hold_are_refused_before_anything_is_written(
+  tiny_data, tmp_path
+):
+  c = tiny.make_config(tiny_data, augment__cutmix=0.5)
+  c.train.batch_size = 3 * parallel.make_mesh().devices.size
+  assert c.train.batch_size % 2 == 0
+  with pytest.raises(errors.ConfigError, match='a device has 3 examples'):
+    train.train_and_evaluate(c, tmp_path / 'run')
+  assert not (tmp_path / 'run' / 'config.json').exists()

@@ -51,12 +51,7 @@ def apply(
   if not o.mixup and not o.cutmix:
     return image, meta, batch
   count = meta.shape[0]
-  if count % 2:
-    raise errors.ConfigError(
-      f'augment.mixup={o.mixup}, augment.cutmix={o.cutmix}: a device has '
-      f'{count} examples of a batch, and pairs need an even number: change '
-      'train.batch_size'
-    )
+  check(count, o)
   keys = jax.vmap(jax.random.fold_in, (0, None))(keys, _KEY)
   blend, box = jax.vmap(lambda key: _draw(key, o))(keys)
   share = blend
@@ -78,6 +73,25 @@ def apply(
     if name.startswith(('label_', 'weight'))
   }
   return image, meta, {**batch, MIX: share, **others}
+
+
+def check(count: int, options: ml_collections.ConfigDict) -> None:
+  """Checks that the examples of a device are pairs, where they are mixed.
+
+  Args:
+    count: examples of a batch that one device has.
+    options: `config.augment`.
+
+  Raises:
+    errors.ConfigError: they are not.
+  """
+  o = options
+  if count % 2 and (o.mixup or o.cutmix):
+    raise errors.ConfigError(
+      f'augment.mixup={o.mixup}, augment.cutmix={o.cutmix}: a device has '
+      f'{count} examples of a batch, and pairs need an even number: change '
+      'train.batch_size'
+    )
 
 
 def unmix(
