@@ -9,7 +9,7 @@ import optax
 import pytest
 import tiny_steps
 
-from rsna_jax import checkpoint, errors, optim
+from rsna_jax import checkpoint, errors, optim, steps
 from rsna_jax.optim import freezing
 
 STEPS, THAW = 5, 3
@@ -86,6 +86,19 @@ def test_what_is_frozen_keeps_every_bit_and_then_thaws(run):
 def _adam(path, value):
   del value
   return 'ScaleByAdam' in str(path)
+
+
+def test_what_is_kept_of_the_state_before_is_what_is_frozen():
+  c = make_config()
+  _, before = tiny_steps.make(c)
+  after = jax.tree.map(lambda x: x + 1, before)
+  found = steps.kept(before, after, optim.freeze_of(c))
+  tiny_steps.equal(parts(found, 'trunk'), parts(before, 'trunk'))
+  tiny_steps.equal(parts(found, 'head'), parts(after, 'head'))
+  assert len(parts(found, 'trunk')) == 4
+  c.optim.freeze_statistics = False
+  found = steps.kept(before, after, optim.freeze_of(c))
+  tiny_steps.equal(found.batch_stats, after.batch_stats)
 
 
 def test_the_first_step_after_the_thaw_is_a_first_step_of_adam(run):
