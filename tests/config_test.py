@@ -94,6 +94,8 @@ def test_unknown_and_ill_typed_fields_cannot_be_set():
     ('model.metadata', ('age', 'age')),
     ('model.metadata', ('weight',)),
     ('train.steps', 0),
+    ('train.accumulate', 0),
+    ('parallel.space', 0),
     ('train.dtype', 'float16'),
     ('loss.positive_weight', 0.0),
     ('optim.clip_norm', float('inf')),
@@ -161,6 +163,15 @@ def test_all_errors_are_found_at_once():
     config.validate(c)
   for field in ('train.steps=0', "model.pool='median'", 'data.fold=7'):
     assert field in str(caught.value)
+
+
+def test_a_surrogate_of_a_whole_batch_is_refused_with_parts_of_it():
+  c = config.default()
+  c.train.accumulate, c.loss.surrogate = 2, 'pf1'
+  with pytest.raises(errors.ConfigError, match=r'loss\.surrogate=pf1 looks'):
+    config.validate(c)
+  c.loss.surrogate = ''
+  config.validate(c)
 
 
 @pytest.mark.parametrize('split', ['site', 'machine'])

@@ -80,13 +80,17 @@ def scale(decay: float, network: str) -> optax.GradientTransformation:
   Source: Clark et al. 2020, arXiv:2003.10555; BEiT, ConvNeXt.
   """
 
+  def init(params):
+    factors(params, decay, network)  # refuses what has no order
+    return optax.EmptyState()
+
   def update(updates, state, params=None):
     del params
     return jax.tree.map(
       lambda u, factor: u * factor, updates, factors(updates, decay, network)
     ), state
 
-  return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+  return optax.GradientTransformation(init, update)
 
 
 def factors(params: Any, decay: float, network: str) -> Any:

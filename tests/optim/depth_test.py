@@ -120,3 +120,7 @@ def test_what_has_no_order_is_refused_in_one_line():
   assert '\n' not in str(caught.value)
   with pytest.raises(errors.ConfigError, match='trunk/new_layer/kernel'):
     depth.parts(['trunk/new_layer/kernel'], 'xception')
+  # Before a run is begun, that is.
+  tx = depth.scale(0.5, 'xception')
+  with pytest.raises(errors.ConfigError, match='in no part of'):
+    tx.init({'trunk': {'new_layer': {'kernel': jnp.ones(1)}}})
