@@ -14,7 +14,7 @@ os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 from absl import flags
 from ml_collections import config_flags
 
-from rsna_jax import compile_cache, errors, shell
+from rsna_jax import compile_cache, errors, heap, shell
 from rsna_jax import config as config_lib
 
 _USAGE = (
@@ -30,6 +30,7 @@ def main(argv: list[str]) -> int:
   """Runs the command line `argv`, and returns the exit code."""
   shell.set_up_logging()
   compile_cache.turn_on()
+  heap.keep()
   return shell.run(lambda: _main(argv))
 
 

@@ -172,7 +172,7 @@ LAYERS = (
   ('config',),
   ('options.*',),
   ('schema', 'auxiliary'),
-  ('errors', 'files', 'shell', 'compile_cache'),
+  ('errors', 'files', 'shell', 'compile_cache', 'heap'),
   # A package that holds nothing but its docstring or version.
   ('', 'data', 'options', 'scoring', 'stats'),
 )

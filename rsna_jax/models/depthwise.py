@@ -15,7 +15,7 @@ from jax import lax
 
 from rsna_jax.models import forms, normalise, varying
 
-FORMS = ('edge', 'lax')
+FORMS = ('edge', 'shift', 'lax')
 
 
 def depthwise3x3(
@@ -26,7 +26,8 @@ def depthwise3x3(
   Args:
     x: (B, H, W, C), float32 or bfloat16; H and W may be 1.
     kernel: (3, 3, 1, C), as Flax has it; it is used in the dtype of `x`.
-    form: 'edge', 'lax', or None: as `forms` says, edge where fast.
+    form: 'edge', 'shift' (sums of slices of the padded images), 'lax', or None:
+      as `forms` says, edge where fast and lax elsewhere.
 
   Returns:
     (B, H, W, C) in the dtype of `x`; sums are taken in float32.
@@ -34,14 +35,17 @@ def depthwise3x3(
   if form is None:
     form = 'edge' if forms.fast() else 'lax'
   if form not in FORMS:
-    raise ValueError(f'form={form!r}: choose {" or ".join(FORMS)}')
+    raise ValueError(f'form={form!r}: choose {", ".join(FORMS)}')
   kernel = kernel.astype(x.dtype)
   if form == 'lax':
     return _lax(x, kernel)
   kernel = varying.like(x, kernel)
-  dtype = x.dtype
-  y = _edge(x.astype(jnp.float32), kernel[:, :, 0].astype(jnp.float32))
-  return y.astype(dtype)
+  dtype, taps = x.dtype, kernel[:, :, 0].astype(jnp.float32)
+  x = x.astype(jnp.float32)
+  if form == 'shift':
+    padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    return _shift(padded, taps).astype(dtype)
+  return _edge(x, taps).astype(dtype)
 
 
 def _lax(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
@@ -86,18 +90,17 @@ def _forward(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def _kernel_gradient(x: jax.Array, g: jax.Array) -> jax.Array:
-  _, height, width, channels = x.shape
-  total = {(i, j): jnp.zeros(channels) for i in range(3) for j in range(3)}
-  for rows in _bands(height):
-    for columns in _bands(width):
-      taps = [(i, j) for i in rows[0] for j in columns[0]]
-      g_part = g[:, rows[1] : rows[2], columns[1] : columns[2]]
-      sums = normalise.sums(
-        [_shifted(x, rows, columns, i, j) * g_part for i, j in taps]
-      )
-      for tap, value in zip(taps, sums, strict=True):
-        total[tap] = total[tap] + value
-  return jnp.stack(list(total.values())).reshape(3, 3, channels)
+  # One reduction of padded images compiles seven times faster than one for the
+  # inner part and each border, and runs as fast. Without the barrier XLA would
+  # pad anew for each of the nine taps.
+  padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+  return _taps_gradient(lax.optimization_barrier(padded), g, 3)
+
+
+def _taps_gradient(padded: jax.Array, g: jax.Array, size: int) -> jax.Array:
+  """(size, size, C) sums of what each tap sees times the gradient."""
+  sums = normalise.sums([x * g for x in _slices(padded, size)])
+  return jnp.stack(sums).reshape(size, size, -1)
 
 
 @jax.custom_vjp
@@ -190,10 +193,9 @@ def _shift_backward(residuals, g):
   size = taps.shape[0]
   edge = size - 1
   g_padded = jnp.pad(g, ((0, 0), (edge, edge), (edge, edge), (0, 0)))
-  sums = normalise.sums([x * g for x in _slices(padded, size)])
   return (
     _slices_times_taps(g_padded, taps[::-1, ::-1]),
-    jnp.stack(sums).reshape(taps.shape),
+    _taps_gradient(padded, g, size),
   )
 
 

@@ -30,6 +30,7 @@ def fold(
   variables: Mapping[str, Any],
   image_size: tuple[int, int],
   meta_width: int,
+  channels: int = 1,
 ) -> dict[str, Any]:
   """Variables of the same network that predict the same with less to compute.
 
@@ -39,6 +40,7 @@ def fold(
     variables: `params` and `batch_stats`.
     image_size: (H, W) of any image that the network takes.
     meta_width: M of the metadata.
+    channels: of the images.
 
   Returns:
     `params` and `batch_stats` for prediction only, on the devices of
@@ -49,7 +51,9 @@ def fold(
     for room in ('params', 'batch_stats')
   }
   params, stats = dict(flat['params']), dict(flat['batch_stats'])
-  for linear, norm, epsilon in _pairs(model, variables, image_size, meta_width):
+  image = jax.ShapeDtypeStruct((1, *image_size, channels), jnp.float32)
+  meta = jax.ShapeDtypeStruct((1, meta_width), jnp.float32)
+  for linear, norm, epsilon in _pairs(model, variables, image, meta):
     inner = (*norm, 'norm')
     mean, variance, scale, bias = (
       np.asarray(x, np.float64)
@@ -80,7 +84,7 @@ def _as(values: np.ndarray, like: Any) -> jax.Array:
   return jnp.asarray(values, device=sharding)
 
 
-def _pairs(model, variables, image_size, meta_width) -> list[tuple]:
+def _pairs(model, variables, image, meta) -> list[tuple]:
   """(path of a layer, path of the normalisation of its output, epsilon).
 
   A layer that is called several times counts where each call is normalised by
@@ -111,12 +115,7 @@ def _pairs(model, variables, image_size, meta_width) -> list[tuple]:
     with nn.intercept_methods(intercept):
       return model.apply(variables, image, meta, False)
 
-  jax.eval_shape(
-    trace,
-    variables,
-    jax.ShapeDtypeStruct((1, *image_size, 1), jnp.float32),
-    jax.ShapeDtypeStruct((1, meta_width), jnp.float32),
-  )
+  jax.eval_shape(trace, variables, image, meta)
   norms: dict[tuple, set] = {}
   for path, users in calls.items():
     for used in users or [[]]:

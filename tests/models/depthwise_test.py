@@ -1,4 +1,4 @@
-"""Both forms of the depthwise convolution against float64 loops of numpy."""
+"""The forms of the depthwise convolution against float64 loops of numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -38,8 +38,9 @@ def test_values_equal_the_plain_sum(form, size):
   np.testing.assert_allclose(found, reference(x, kernel), atol=1e-5)
 
 
+@pytest.mark.parametrize('form', ['edge', 'shift'])
 @pytest.mark.parametrize('size', SIZES)
-def test_gradients_of_both_forms_are_equal(size):
+def test_gradients_equal_those_of_the_plain_form(size, form):
   x, kernel, weights = inputs(size)
 
   def total(x, kernel, form):
@@ -47,10 +48,10 @@ def test_gradients_of_both_forms_are_equal(size):
     return jnp.sum(jnp.sin(y) * weights)
 
   gradient = jax.grad(total, argnums=(0, 1))
-  for edge, plain in zip(
-    gradient(x, kernel, 'edge'), gradient(x, kernel, 'lax'), strict=True
+  for found, plain in zip(
+    gradient(x, kernel, form), gradient(x, kernel, 'lax'), strict=True
   ):
-    np.testing.assert_allclose(edge, plain, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found, plain, rtol=1e-5, atol=1e-5)
 
 
 def test_bfloat16_comes_back_as_bfloat16_and_sums_in_float32():
@@ -69,7 +70,7 @@ def test_bfloat16_comes_back_as_bfloat16_and_sums_in_float32():
 
 
 def test_an_unknown_form_is_refused():
-  with pytest.raises(ValueError, match='choose edge or lax'):
+  with pytest.raises(ValueError, match='choose edge, shift, lax'):
     depthwise.depthwise3x3(*inputs((3, 3))[:2], form='fft')
 
 
