@@ -11,7 +11,7 @@ import math
 import os
 import pathlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import jax
 import tensorboardX
@@ -98,14 +98,12 @@ class Writer:
         name: value if math.isfinite(value) else None
         for name, value in values.items()
       }
-      try:
+      with _named(self._path):
         self._file.write(_line(record))
-      except OSError as error:
-        error.filename = error.filename or str(self._path)
-        raise
-    for name, value in values.items():
-      if math.isfinite(value):
-        self._events.add_scalar(name, value, int(step))
+    with _named(self._workdir / 'events'):
+      for name, value in values.items():
+        if math.isfinite(value):
+          self._events.add_scalar(name, value, int(step))
 
   def close(self) -> None:
     """Flushes and closes both files; a second call does nothing."""
@@ -122,6 +120,16 @@ class Writer:
 
   def __exit__(self, *unused) -> None:
     self.close()
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+  """Names the file in an error that does not."""
+  try:
+    yield
+  except OSError as error:
+    error.filename = error.filename or str(path)
+    raise
 
 
 def read(workdir: str | os.PathLike) -> list[dict]:
