@@ -64,6 +64,15 @@ class Interrupted(Exception):
   """A signal came during work that may be given up."""
 
 
+_raising: 'Signals | None' = None
+
+
+def poll() -> None:
+  """Raises `Interrupted` inside of `Signals.raising`, where a signal came."""
+  if _raising is not None and _raising.received:
+    raise Interrupted
+
+
 class Signals:
   """What SIGINT and SIGTERM do; a second one ends the process at once.
 
@@ -77,6 +86,7 @@ class Signals:
 
   def __init__(self, alone: bool = True):
     self.received = 0
+    self.left = False  # whether `Stopped` was raised
     self._alone = alone
     self.message = 'the same command starts again'
     self._respond = self._leave
@@ -103,18 +113,19 @@ class Signals:
 
   @contextlib.contextmanager
   def raising(self) -> Iterator[None]:
-    """Inside, a signal raises `Interrupted`; also one that has come before."""
+    """Inside, `poll` raises `Interrupted` once a signal has come.
 
-    def interrupt():
-      raise Interrupted
-
-    before, self._respond = self._respond, interrupt
-    try:
-      if self.received:
-        interrupt()
-      yield
-    finally:
-      self._respond = before
+    Not the handler: an exception that comes while a thread is started, say,
+    ends as another one.
+    """
+    global _raising
+    with self.noted():
+      _raising = self
+      try:
+        poll()
+        yield
+      finally:
+        _raising = None
 
   def check(self) -> None:
     """Raises `shell.Stopped` where a signal was noted."""
@@ -122,6 +133,7 @@ class Signals:
       self._leave()
 
   def _leave(self) -> None:
+    self.left = True
     raise shell.Stopped(
       128 + self.received,
       f'stopped by {signal.Signals(self.received).name}: {self.message}',
@@ -184,10 +196,12 @@ class Ahead:
       stop: is given the seconds waited so far, a few times a second.
 
     Raises:
+      Interrupted: see `poll`.
       Exception: what the iterator raised.
     """
     began = said = time.monotonic()
     while True:
+      poll()
       try:
         item, error = self._queue.get(timeout=_LOOK_EVERY_S)
         break

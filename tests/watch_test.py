@@ -86,6 +86,7 @@ def test_a_signal_ends_at_once_is_noted_or_interrupts():
   with watch.Signals() as signals, signals.noted():
     with pytest.raises(watch.Interrupted), signals.raising():
       send(signal.SIGTERM)
+      list(watch.Ahead(iter([1]), 'here', 60))
     assert signals.received == signal.SIGTERM
 
 
