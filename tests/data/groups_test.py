@@ -74,6 +74,11 @@ def test_what_is_drawn_depends_on_seed_step_and_breast_alone():
   }
   assert len({tuple(seen(seed, 0)[0]) for seed in range(30)}) == 4
   assert seen(0, 1)[1] == [1, 3]  # nothing to draw
+  twins = groups.Groups(
+    [0, 0, 0, 1, 1, 1], ['L'] * 6, ['CC'] * 6, views=1, compare=False, seed=0
+  )
+  drawn = [twins.choose(np.arange(2), step)[0][:, 0] for step in range(10)]
+  assert any(first + 3 != second for first, second in drawn)
 
 
 @pytest.mark.parametrize('compare', [False, True])

@@ -232,8 +232,11 @@ def test_with_weights_of_single_images_it_starts_as_the_mean_of_logits(setting):
   loaded = jax.tree_util.tree_map_with_path(
     lambda path, leaf: flat.get(path, leaf), ours
   )
-  each = [single.apply(theirs, image[:, i], meta)['cancer'] for i in (0, 1)]
-  found = many.apply(loaded, image[:, :2], meta, False, slots=slots[:, :2])
+  call = jax.jit(lambda x: single.apply(theirs, x, meta)['cancer'])
+  each = [np.asarray(call(image[:, i])) for i in (0, 1)]
+  found = jax.jit(
+    lambda x, slots: many.apply(loaded, x, meta, False, slots=slots)
+  )(image[:, :2], slots[:, :2])
   mean = (each[0] + each[1]) / 2
   np.testing.assert_allclose(
     found['cancer'], [mean[0], each[0][1]], rtol=1e-4, atol=1e-6
@@ -279,13 +282,13 @@ def test_each_image_is_augmented_by_a_key_of_its_own():
     options[name] = 0.0
   image = np.full((2, 3, *_SIZE, 1), 0.5, np.float32)
   keys = layers.example_keys(jax.random.key(0), 2, None)
-  found = np.asarray(steps.augmented(image, keys, options))
+  step = jax.jit(lambda x, keys: steps.augmented(x, keys, options))
+  found = np.asarray(step(image, keys))
   assert found.shape == image.shape
   assert len(np.unique(found.mean(axis=(2, 3, 4)).round(6))) == 6
   third = jax.vmap(jax.random.fold_in, (0, None))(keys, 2)
-  np.testing.assert_allclose(
-    found[:, 2], augment.apply(image[:, 2], third, options), rtol=1e-6
-  )
+  alone = jax.jit(lambda x, keys: augment.apply(x, keys, options))
+  np.testing.assert_allclose(found[:, 2], alone(image[:, 2], third), rtol=1e-6)
 
 
 def test_devices_share_a_batch_of_breasts():
