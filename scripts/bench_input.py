@@ -38,8 +38,8 @@ def make_config(options):
   return c
 
 
-def read(c, which: str, rounds: int) -> tuple[float, float]:
-  """Images per CPU second and per second of wall clock, the best round."""
+def read(c, which: str, count: int) -> tuple[float, float]:
+  """Images per CPU second and per second of wall clock, of `count` batches."""
   data = dataset.open_dataset(c)
   training = mixing.gather(c, data)
   mesh = parallel.make_mesh(jax.devices()[:1])
@@ -54,27 +54,22 @@ def read(c, which: str, rounds: int) -> tuple[float, float]:
     threads=c.data.threads,
     prefetch=c.data.prefetch,
   )
-  found = []
   try:
-    # What a first batch costs, opening files, is no matter of speed; nor may
-    # batches that were made ahead make the first round shine.
+    # What a first batch costs, opening files, is no matter of speed. As many
+    # batches lie ahead at the end as at the start.
     for _ in itertools.islice(batches, c.data.prefetch + 2):
       pass
-    for _ in range(rounds):
-      cpu, wall = time.process_time(), time.perf_counter()
-      for batch in itertools.islice(batches, 4):
-        placed = parallel.place_batch(batch, 'jit', mesh)
-        jax.block_until_ready(placed)
-      count = 4 * c.train.batch_size
-      found.append(
-        (
-          count / (time.process_time() - cpu),
-          count / (time.perf_counter() - wall),
-        )
-      )
+    cpu, wall = time.process_time(), time.perf_counter()
+    for batch in itertools.islice(batches, count):
+      placed = parallel.place_batch(batch, 'jit', mesh)
+      jax.block_until_ready(placed)
+    images = count * c.train.batch_size
+    return (
+      images / (time.process_time() - cpu),
+      images / (time.perf_counter() - wall),
+    )
   finally:
     batches.close()
-  return tuple(max(column) for column in zip(*found, strict=True))
 
 
 def waiting(c) -> list[float]:
@@ -102,7 +97,7 @@ def main() -> None:
   parser.add_argument('--readers', default='numpy,tf')
   parser.add_argument('--batch', type=int, default=8)
   parser.add_argument('--threads', type=int, default=2)
-  parser.add_argument('--rounds', type=int, default=5)
+  parser.add_argument('--batches', type=int, default=30)
   parser.add_argument('--steps', type=int, default=10, help='0: no run')
   parser.add_argument('--model', default='cnn')
   parser.add_argument('--width', type=float, default=1.0)
@@ -112,7 +107,7 @@ def main() -> None:
   print('| --- | ---: | ---: | ---: |')
   for which in options.readers.split(','):
     c.data.reader = which
-    core, wall = read(c, which, options.rounds)
+    core, wall = read(c, which, options.batches)
     share = ''
     if options.steps:
       # The first lap compiles, and so does not wait.
