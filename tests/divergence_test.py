@@ -14,6 +14,7 @@ from rsna_jax import (
   divergence,
   errors,
   evaluate,
+  loop,
   run,
   shell,
   train,
@@ -169,7 +170,7 @@ def test_a_batch_that_spoils_is_left_out_and_a_restart_is_the_same_run(
     return signal.SIGTERM if len(asked) % 23 == 0 else 0
 
   with monkeypatch.context() as patch:
-    patch.setattr(train._Loop, '_agreed', stop)
+    patch.setattr(loop.Loop, '_agreed', stop)
     with pytest.raises(shell.Stopped):
       train.train_and_evaluate(c, parts)
   train.train_and_evaluate(c, parts)

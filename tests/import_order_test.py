@@ -33,6 +33,7 @@ LAYERS = (
   ('serve', 'serve.problems', 'serve.settings'),
   (
     'train',
+    'loop',
     'inference',
     'ensemble',
     'predict',

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from rsna_jax import checkpoint, errors, evaluate, run, shell, train
+from rsna_jax import checkpoint, errors, evaluate, loop, run, shell, train
 from rsna_jax.data import records
 
 
@@ -36,7 +36,7 @@ def at_step(monkeypatch, step, action):
       action()
     return received
 
-  monkeypatch.setattr(train._Loop, '_agreed', agreed)
+  monkeypatch.setattr(loop.Loop, '_agreed', agreed)
 
 
 def bytes_of(workdir) -> list[bytes]:

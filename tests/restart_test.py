@@ -14,6 +14,7 @@ from rsna_jax import (
   checkpoint,
   config,
   evaluate,
+  loop,
   run,
   shell,
   train,
@@ -46,7 +47,7 @@ def stop_after(patch, steps):
     asked.append(received)
     return signal.SIGTERM if len(asked) == steps else 0
 
-  patch.setattr(train._Loop, '_agreed', stop)
+  patch.setattr(loop.Loop, '_agreed', stop)
 
 
 def leaves_of(workdir) -> list[np.ndarray]:
@@ -166,7 +167,7 @@ def test_a_disk_that_fills_ends_in_a_line_and_the_run_goes_on(
 
   c = make_config(tiny_layout)
   with monkeypatch.context() as patch:
-    patch.setattr(train._Loop, '_agreed', agreed)
+    patch.setattr(loop.Loop, '_agreed', agreed)
     code = shell.run(lambda: train.train_and_evaluate(c, workdir) and 0)
   said = capsys.readouterr().err.strip().splitlines()
   assert code == 2 and said[-1].startswith('error: ')

@@ -19,6 +19,7 @@ from rsna_jax import (
   errors,
   evaluate,
   inference,
+  loop,
   parallel,
   run,
   shell,
@@ -124,7 +125,7 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
     return signal.SIGTERM if len(asked) == 5 else 0
 
   with monkeypatch.context() as patch:
-    patch.setattr(train._Loop, '_agreed', stop_at_5)
+    patch.setattr(loop.Loop, '_agreed', stop_at_5)
     with pytest.raises(shell.Stopped, match='step 5') as stop:
       train.train_and_evaluate(tiny.make_config(tiny_data), tmp_path / 'run')
   assert stop.value.code == 143
