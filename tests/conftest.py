@@ -17,10 +17,14 @@ jax.config.update('jax_num_cpu_devices', 8)
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Many tests compile the same program, and so do the commands they start.
-_CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
-os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
+# The process that starts pytest's workers makes the folder, for all of them.
+if 'PYTEST_XDIST_WORKER' not in os.environ:
+  _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+  os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.0'
-jax.config.update('jax_compilation_cache_dir', _CACHE.name)
+jax.config.update(
+  'jax_compilation_cache_dir', os.environ['JAX_COMPILATION_CACHE_DIR']
+)
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 jax.config.update('jax_persistent_cache_min_entry_size_bytes', -1)
 
