@@ -84,7 +84,7 @@ def test_fields_of_the_config_reach_the_last_layer(name):
       jax.random.key(0), jnp.zeros((1, *SIZE, 1)), jnp.zeros((1, 3)), False
     )
   )['params']
-  logits = (tree['head'] if 'head' in tree else tree)['logits']
+  logits = tree.get('head', tree)['logits']
   assert logits['embedding']['kernel'].shape == (3, 7)
   found = {k: v['bias'].shape for k, v in logits.items() if k != 'embedding'}
   size = {'cancer': 1, 'density_cancer': 8}[c.data.target]
