@@ -18,7 +18,8 @@ from typing import Any
 from rsna_jax import errors, files
 
 NAME = 'skipped.json'
-_WINDOW = 50  # losses that a median is of
+_FIRST = 5  # losses of a network that knows nothing
+_WINDOW = 50  # latest losses
 _LEAST = 20  # losses before anything can explode
 
 
@@ -44,9 +45,10 @@ class Bad(Exception):
 class Guard:
   """Tells a loss that exploded from one that is a little high.
 
-  The measure is the larger of two medians: of the first losses, those of a
-  network that knows nothing, and of the latest. Against the latest alone, a
-  network that has learned its set by heart would explode at every hard example.
+  The measure is the larger of two medians: of the very first losses, those of
+  a network that knows nothing, and of the latest. Against the latest alone, a
+  network that has learned its set by heart would explode at every hard example,
+  and some have within 20 steps.
 
   Args:
     factor: a loss above this many times the measure has exploded; 0: none has.
@@ -67,14 +69,14 @@ class Guard:
     if not all(math.isfinite(value) for value in values.values()):
       return shown
     loss = values['loss']
-    if self._factor and len(self._first) >= _LEAST:
+    if self._factor and len(self._last) >= _LEAST:
       measure = max(map(statistics.median, (self._first, self._last)))
       if loss > self._factor * measure:
         return (
           f'{shown}: above train.explode_factor={self._factor:g} times '
           f'{measure:.4g}'
         )
-    if len(self._first) < _WINDOW:
+    if len(self._first) < _FIRST:
       self._first.append(loss)
     self._last.append(loss)
     return None
@@ -94,7 +96,7 @@ class Guard:
       history: records of metrics.jsonl up to the checkpoint.
     """
     losses = [x['train/loss'] for x in history if x.get('train/loss')]
-    self._first = list(notes.get('first_losses', losses[:_WINDOW]))
+    self._first = list(notes.get('first_losses', losses[:_FIRST]))
     self._last.clear()
     self._last.extend(notes.get('last_losses', losses[-_WINDOW:]))
 

@@ -36,6 +36,12 @@ def test_a_loss_explodes_against_the_larger_of_two_medians():
   assert check_all(guard, [7.5, 0.01, 1e6]) == [True, False, True]
 
 
+def test_a_set_that_is_learned_at_once_gives_no_alarm():
+  chance = np.random.default_rng(0)
+  losses = [0.7, 0.3, 0.05, *chance.lognormal(-14, 3, 200)]
+  assert not any(check_all(divergence.Guard(20.0), losses))
+
+
 def test_what_exploded_is_not_part_of_the_measure():
   guard = divergence.Guard(10.0)
   check_all(guard, [1.0] * 30)

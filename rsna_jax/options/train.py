@@ -34,7 +34,7 @@ def default() -> ml_collections.ConfigDict:
   c.eval_every = 1_000  # steps
   c.checkpoint_every = 1_000  # steps
   c.keep = 2  # latest checkpoints kept beside the best one
-  # A loss has exploded above this many times the median of the first 50 losses,
+  # A loss has exploded above this many times the median of the first 5 losses,
   # or of the latest 50 where that is higher; 0: none has, short of NaN.
   c.explode_factor = 20.0
   # stop | skip: after a loss that is no number, or has exploded, goes back to
