@@ -219,6 +219,8 @@ def damage_files(options, out: pathlib.Path) -> dict:
   before, newest = checkpoint.finished_steps(workdir)[-2:]
   folder = workdir / 'checkpoints' / str(newest)
   paths = sorted(path for path in folder.rglob('*') if path.is_file())
+  state, _ = evaluate.restore(run, 'latest')
+  saved = checkpoint.Checkpoints(workdir, read_only=True)
   heard = Warnings()
   logging.getLogger('rsna_jax').addHandler(heard)
   logging.getLogger('rsna_jax').propagate = False
@@ -231,11 +233,9 @@ def damage_files(options, out: pathlib.Path) -> dict:
     else:
       path.write_bytes(data)
     try:
-      return evaluate.restore(run, 'latest')[
-        1
-      ] == before and f'checkpoints/{newest} is damaged' in ' '.join(
-        heard.texts
-      )
+      taken = saved.restore(state).step
+      said = ' '.join(heard.texts)
+      return taken == before and f'checkpoints/{newest} is damaged' in said
     finally:
       path.write_bytes(whole)
 
@@ -288,6 +288,7 @@ def main() -> int:
   out.mkdir(parents=True)
   with (out / 'log').open('w') as log:
     killed = kill_often(options, out, log)
+  print(json.dumps(killed), file=sys.stderr, flush=True)
   damaged = damage_files(options, out)
   print(json.dumps({'killed': killed, 'damaged': damaged}, indent=2))
   right = killed['finished afterwards'] and not damaged['missed']

@@ -44,7 +44,7 @@ class Run:
 
   def __init__(self, options, out: pathlib.Path, name: str):
     self.workdir = out / 'run'
-    self.log = out / f'{name}.log'
+    self.log = out / f'{name} {len(list(out.iterdir()))}.log'
     self._wish = out / 'hang'
     self._wish.unlink(missing_ok=True)
     fields = {'train__steps': 1_000_000, 'train__eval_every': _EVAL_EVERY}
@@ -127,6 +127,7 @@ def main() -> int:
   parser.add_argument('data')
   parser.add_argument('out')
   parser.add_argument('--times', type=int, default=2)
+  parser.add_argument('--phases', default='', help='with commas; all')
   options = parser.parse_args()
   options.data = os.path.abspath(options.data)
   out = pathlib.Path(options.out).absolute()
@@ -145,6 +146,7 @@ def main() -> int:
       ('training', True),
     )
     for number in (signal.SIGTERM, signal.SIGINT)
+    if phase in (options.phases or phase).split(',')
   ]
   for phase, number, twice in cases:
     found = [
