@@ -201,3 +201,20 @@ def test_weights_that_overflow_are_never_saved(tiny_layout, tmp_path):
     train.train_and_evaluate(c, tmp_path)
   if checkpoint.finished_steps(tmp_path):
     assert finite(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'remedy'),
+  [
+    ('explode_factor', 1.0, 'more than 1, or 0 to look for NaN alone'),
+    ('explode_factor', math.inf, 'more than 1'),
+    ('on_divergence', 'retry', 'choose stop, skip'),
+    ('max_skips', -1, 'not negative'),
+    ('stall_s', 0.0, 'more than 0'),
+  ],
+)
+def test_options_that_mean_nothing_are_refused(field, value, remedy):
+  c = config.default()
+  c.train[field] = value
+  with pytest.raises(errors.ConfigError, match=rf'train\.{field}=.*{remedy}'):
+    config.validate(c)
