@@ -4,6 +4,7 @@ It is a run like any other, so it resumes, validates on the original validation
 split, and fits its calibration and threshold there.
 """
 
+import math
 import os
 import pathlib
 
@@ -126,6 +127,8 @@ def make_config(
   c.model.init_from = str(parent.folder)
   if options.batch_size:
     c.train.batch_size = options.batch_size
+    # Parts of a batch of another size are equal, too.
+    c.train.accumulate = math.gcd(c.train.accumulate, c.train.batch_size)
   # What a batch of another size, or of less original data, can still hold.
   own = c.train.batch_size - data_options.extra_examples(c)
   c.data.positives_per_batch = min(c.data.positives_per_batch, max(own - 1, 0))
@@ -138,6 +141,9 @@ def make_config(
     options.learning_rate or c.optim.learning_rate / _SLOWER
   )
   c.optim.schedule = 'cosine'
+  c.optim.boundaries = c.optim.factors = ()
+  if c.optim.freeze_steps >= 0:
+    c.optim.freeze = ()  # the first phase of the first run is over
   c.optim.warmup_steps = options.steps // _PARTS
   c.optim.ema = max(0.0, min(c.optim.ema, 1 - _EMA_STEPS / options.steps))
   # No checkpoint is chosen on the set that judges it.
