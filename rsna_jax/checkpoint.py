@@ -117,6 +117,14 @@ class Checkpoints:
       self._there.pop(step, None)
       raise
 
+  def settle(self) -> None:
+    """As `wait`, until all processes of the run find the same on the disk.
+
+    Only the first of them writes the manifest, after the others are done.
+    """
+    self.wait()
+    _meet('saved')
+
   def steps(self) -> list[int]:
     """Finished steps, in order."""
     self.wait()
@@ -211,6 +219,8 @@ class Checkpoints:
       CheckpointError: `step` is missing or damaged, every step is damaged, or
         the arrays are another model's.
     """
+    if not self._read_only:
+      self.settle()
     steps = self.steps()
     if step is not None and step not in steps:
       raise CheckpointError(

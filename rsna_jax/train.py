@@ -158,6 +158,7 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
         bad = error.with_traceback(None)  # which holds the state
       loop.leave_out(bad)
       state = first_state()
+    saved.settle()  # each process reads the last one again
   signals.message = 'the training is finished; the same command evaluates it'
   signals.check()
   return _final(run, data)
