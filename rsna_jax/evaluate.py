@@ -227,7 +227,7 @@ def restore(run: run_lib.Run, which: str | None = None, mesh=None):
   Args:
     run: as `run.load` read it.
     which: best | latest; None: `eval.checkpoint` of its config.
-    mesh: the devices; None: all.
+    mesh: the devices; None: all, as `Predictor` has them.
 
   Raises:
     errors.RunError: there is no usable checkpoint.
@@ -262,9 +262,8 @@ def restore(run: run_lib.Run, which: str | None = None, mesh=None):
     raise errors.RunError(
       f'{run.workdir}: no checkpoint yet; run the training first'
     )
-  return parallel.place_state(restored.state, mesh or parallel.make_mesh()), (
-    restored.step
-  )
+  mesh = mesh or parallel.mesh_for_prediction(c.parallel.space)
+  return parallel.place_state(restored.state, mesh), restored.step
 
 
 def quick_scores(c, data, rows: np.ndarray, logits: np.ndarray) -> dict:
