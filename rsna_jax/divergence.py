@@ -71,7 +71,8 @@ class Guard:
     loss = values['loss']
     if self._factor and len(self._last) >= _LEAST:
       measure = max(map(statistics.median, (self._first, self._last)))
-      if loss > self._factor * measure:
+      # A surrogate is 0 in batches that say nothing: no measure of anything.
+      if loss > self._factor * measure > 0:
         return (
           f'{shown}: above train.explode_factor={self._factor:g} times '
           f'{measure:.4g}'

@@ -42,6 +42,10 @@ def test_a_set_that_is_learned_at_once_gives_no_alarm():
   assert not any(check_all(divergence.Guard(20.0), losses))
 
 
+def test_losses_of_nothing_are_no_measure():
+  assert not any(check_all(divergence.Guard(20.0), [0.0] * 30 + [0.7]))
+
+
 def test_what_exploded_is_not_part_of_the_measure():
   guard = divergence.Guard(10.0)
   check_all(guard, [1.0] * 30)
