@@ -24,6 +24,7 @@ from rsna_jax import config as config_lib
 from rsna_jax import run as run_lib
 
 _LAST_LAYER = 'head/logits/'
+_EMBEDDING = f'{_LAST_LAYER}embedding/'
 
 
 # Of config.model, that go with weights.
@@ -114,9 +115,12 @@ def begin(
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
   widths = _behind(run, state.params), _behind(other, given['params'])
-  params, loaded, left, unused = _merge(state.params, given['params'], widths)
+  same = _meaning(run) == _meaning(other)
+  params, loaded, left, unused = _merge(
+    state.params, given['params'], widths, same
+  )
   batch_stats, *statistics = _merge(
-    state.batch_stats, given['batch_stats'], widths
+    state.batch_stats, given['batch_stats'], widths, same
   )
   if not loaded:
     raise errors.RunError(
@@ -181,10 +185,22 @@ def _behind(run: run_lib.Run, params: Any) -> int:
   return count
 
 
+def _meaning(run: run_lib.Run) -> list[str]:
+  """What each slot of the metadata is; knots of the age may have moved."""
+  hat = 'age_hat_'
+  return [hat if x.startswith(hat) else x for x in run.encoder.names]
+
+
 def _merge(
-  ours: Any, theirs: Any, behind: tuple[int, int]
+  ours: Any, theirs: Any, behind: tuple[int, int], same: bool
 ) -> tuple[Any, dict[str, int], dict[str, str], list[str]]:
   """Their arrays where name and shape agree, else ours.
+
+  Args:
+    ours: a tree.
+    theirs: likewise.
+    behind: as `_behind` has it, of both.
+    same: whether both have the same metadata; if not, equal shapes may lie.
 
   Returns:
     The tree; values of what was taken; why what was left was; what of theirs
@@ -203,10 +219,13 @@ def _merge(
     if other is None:
       left[name] = 'the other run has none'
       return leaf
+    if name.startswith(_EMBEDDING) and not same:
+      left[name] = 'of other metadata'
+      return leaf
     if (
       name.startswith(_LAST_LAYER)
       and name.endswith('/kernel')
-      and our_rest != their_rest
+      and (our_rest != their_rest or not same)
     ):
       # The features come first, the metadata after them.
       rows = leaf.shape[0] - our_rest

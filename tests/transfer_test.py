@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import re
 
@@ -66,6 +67,33 @@ def test_everything_that_fits_is_loaded_and_the_rest_is_named(
   np.testing.assert_array_equal(
     jax.tree.leaves(found.ema_params)[0], jax.tree.leaves(found.params)[0]
   )
+
+
+@pytest.mark.parametrize('column', ['laterality', 'view'])
+def test_rows_of_metadata_are_taken_for_the_same_columns_alone(
+  tiny_run, tiny_data, column
+):
+  there = run.load(tiny_run).encoder
+  assert there.columns == ('age', 'view')
+  encoder = metadata.Encoder(
+    ('age', column),
+    age_knots=[knot + 1 for knot in there.age_knots],
+    categories={'laterality': ('L', 'R'), 'view': ('CC', 'MLO')},
+  )
+  c = tiny.make_config(tiny_data, model__metadata=('age', column))
+  state = _state(c, there.width)
+  one = dataclasses.replace(_run(c, tiny_run, tiny_run), encoder=encoder)
+  found = transfer.start_from(state, one).params
+  theirs = evaluate.restore(run.load(tiny_run))[0].ema_params
+  ours, theirs = (
+    x['head']['logits']['cancer']['kernel'] for x in (found, theirs)
+  )
+  assert encoder.width == there.width and ours.shape == theirs.shape
+  pixels = len(ours) - there.width
+  np.testing.assert_array_equal(ours[:pixels], theirs[:pixels])
+  assert np.any(theirs[pixels:])
+  wanted = theirs[pixels:] if column == 'view' else 0
+  np.testing.assert_array_equal(ours[pixels:], wanted)
 
 
 def test_a_run_of_which_nothing_fits_is_refused(tiny_run, tiny_data):
