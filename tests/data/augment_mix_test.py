@@ -11,6 +11,7 @@ from jax.sharding import PartitionSpec as P
 from scipy import stats
 
 from rsna_jax import config, errors, parallel
+from rsna_jax.data import groups
 from rsna_jax.data.augment import mix
 from rsna_jax.models import layers
 
@@ -170,3 +171,18 @@ def test_shares_are_of_the_beta_distribution(alpha):
   # Next to 1, where neighbours in float32 are far apart.
   assert (close | np.isclose(shares, of.ppf(uniform), rtol=1e-6)).all()
   assert mix.beta(jnp.array([0.0, 1.0]), alpha).tolist() == [0, 1]
+
+
+def test_a_view_that_the_neighbour_lacks_stays_as_it_is():
+  image = np.stack([np.full((2, 4, 4, 1), 0.8), np.full((2, 4, 4, 1), 0.2)])
+  image[1, 1] = 0  # an empty slot
+  slots = np.zeros((2, 2, 3), np.int32)
+  slots[1, 1, 1] = groups.EMPTY
+  batch = {'slots': slots, 'weight': np.ones(2, np.float32)}
+  keys = jax.random.split(jax.random.key(1), 2)
+  o = options(mixup=1.0, mixup_alpha=5.0)
+  found, _, rows = mix.apply(image, np.zeros((2, 0)), batch, keys, o)
+  share = rows[mix.MIX][0]
+  assert 0.1 < share < 0.9
+  np.testing.assert_allclose(found[0, 0], 0.2 + 0.6 * share, atol=1e-6)
+  np.testing.assert_allclose(found[0, 1], 0.8, atol=1e-6)

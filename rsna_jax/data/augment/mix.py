@@ -17,6 +17,7 @@ import numpy as np
 from scipy import special
 
 from rsna_jax import errors
+from rsna_jax.data import groups
 
 MIX = 'mix'  # of a batch: (B,) share of the example itself
 _PARTNER = 'partner_'
@@ -33,7 +34,8 @@ def apply(
   """Mixes each example with its neighbour, or leaves it, as its key says.
 
   Args:
-    image: (B, H, W, 1) or (B, V, H, W, 1): V views are mixed one by one.
+    image: (B, H, W, 1) or (B, V, H, W, 1): V views are mixed one by one, where
+      both examples have them.
     meta: (B, M), mixed in the same shares.
     batch: that `unmix` will be given.
     keys: (B,) PRNG keys.
@@ -62,7 +64,8 @@ def apply(
     keep = blend[:, None, None] * (1 - inside)
     between = (1,) * (image.ndim - 4)
     keep = keep.reshape(count, *between, height, width, 1)
-    image = image * keep + partner(image) * (1 - keep)
+    mixed = image * keep + partner(image) * (1 - keep)
+    image = _seen_by_both(image, mixed, batch) if 'slots' in batch else mixed
   else:
     # Without pixels a box has its share of the metadata all the same.
     share = blend * (1 - box[:, 2] * box[:, 3])
@@ -73,6 +76,12 @@ def apply(
     if name.startswith(('label_', 'weight'))
   }
   return image, meta, {**batch, MIX: share, **others}
+
+
+def _seen_by_both(image, mixed, batch) -> jax.Array:
+  """Mixed views; one that the partner lacks stays as it is, not half black."""
+  lacks = partner(batch['slots'])[..., groups.SIDE] == groups.EMPTY
+  return jnp.where(lacks[..., None, None, None], image, mixed)
 
 
 def check(count: int, options: ml_collections.ConfigDict) -> None:
