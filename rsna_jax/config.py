@@ -49,6 +49,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
       and what it may be.
   """
   found = checks.Checks(c)
+  # What jax.random.key keeps of a number, and numpy's generators take.
+  found.that('seed', 0 <= c.seed < 2**32, f'from 0 to {2**32 - 1}')
   for group in (train, data, augment, model, loss, optim, evaluation):
     group.check(found)
   if found.found:

@@ -4,6 +4,7 @@ Any field of the config can be set on the command line, as in
 --config.train.steps=100.
 """
 
+import difflib
 import os
 import re
 import sys
@@ -11,6 +12,7 @@ import sys
 # TensorFlow, where it is installed, reads images only: no chatter about it.
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 
@@ -108,15 +110,18 @@ def parse(argv: list[str]) -> flags.FlagValues:
   except (
     flags.Error,
     AttributeError,
-    KeyError,
+    LookupError,
     TypeError,
     ValueError,
     ImportError,
     OSError,
   ) as error:
-    text = error.args[0] if error.args else error
+    _refuse_unknown(argv)
+    text = str(error.args[0] if error.args else error)
+    # What names its flag needs no other; what names none may be of any.
+    where = '' if text.startswith('flag --') else f'{" ".join(argv[1:])}: '
     raise errors.ConfigError(
-      f'{" ".join(argv[1:])}: {text}; --help lists the fields'
+      f'{where}{text}; --help lists the fields'
     ) from error
   if len(rest) > 1:
     raise errors.ConfigError(f'{rest[1]!r}: not an option; {_USAGE}')
@@ -131,6 +136,28 @@ def parse(argv: list[str]) -> flags.FlagValues:
   if not values.workdir:
     raise errors.ConfigError(f'--workdir is missing; {_USAGE}')
   return values
+
+
+def _refuse_unknown(argv: list[str]) -> None:
+  """Refuses the first --config.FIELD that is no field, with what is near it."""
+  for word in argv[1:]:
+    if not word.startswith('--config.'):
+      continue
+    node, parts = config_lib.default(), word.partition('=')[0].split('.')[1:]
+    for i, part in enumerate(parts):
+      if not isinstance(node, ml_collections.ConfigDict) or part not in node:
+        group = '.'.join(parts[:i])
+        near = difflib.get_close_matches(part, _names_in(node), 3)
+        raise errors.ConfigError(
+          f'{word}: {f"{group} has" if group else "there is"} no field {part}; '
+          + (f'did you mean {" or ".join(near)}? ' if near else '')
+          + '--help lists the fields'
+        )
+      node = node[part]
+
+
+def _names_in(node) -> list[str]:
+  return list(node) if isinstance(node, ml_collections.ConfigDict) else []
 
 
 if __name__ == '__main__':

@@ -52,6 +52,11 @@ def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
   elif weights_folder.is_folder(where):
     given = weights_folder.fields(where, models.trunk_name(c))
   else:
+    if not os.path.isfile(os.path.join(where, 'config.json')):
+      raise errors.ConfigError(
+        f'model.init_from={where!r}: neither a run (no config.json) nor a '
+        'folder that rsna-jax weights wrote; name one'
+      )
     other = run_lib.load(where).config
     if models.trunk_name(other) != models.trunk_name(c):
       return

@@ -159,7 +159,11 @@ def test_a_header_that_claims_gigabytes_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
   ('argument', 'words'),
   [
-    ('--config.train.stepz=3', ('stepz',)),
+    ('--config.train.stepz=3', ('stepz', 'did you mean steps')),
+    ('--config.loss.auxiliary.ages=1', ('auxiliary has no field ages', 'age?')),
+    ('--config.seed.x=1', ('seed has no field x',)),
+    ('--config.data.size[0]=64', ('no field size[0]', 'mean size')),
+    ('--config.model.init_from=nowhere', ('model.init_from=', 'nowhere')),
     ('--config.train.steps=many', ('steps', 'many')),
     ('--config.train.batch_size=2.5', ('batch_size', '2.5')),
     ('--config.data.size=(3,4)', ('data.size', '16')),

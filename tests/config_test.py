@@ -28,6 +28,14 @@ def test_every_config_of_the_project_is_valid(path):
   assert config.from_json(config.to_json(c)).to_dict() == c.to_dict()
 
 
+@pytest.mark.parametrize('seed', [-1, 2**32])
+def test_a_seed_that_generators_cannot_take_is_refused(seed):
+  c = config.default()
+  c.seed = seed
+  with pytest.raises(errors.ConfigError, match=f'seed={seed}: from 0 to '):
+    config.validate(c)
+
+
 def test_unknown_and_ill_typed_fields_cannot_be_set():
   c = config.default()
   with pytest.raises(AttributeError):

@@ -19,6 +19,8 @@ from rsna_jax import errors
 
 FOR_EVER = -1
 
+_SHOWN = 12  # names in an error
+
 
 @dataclasses.dataclass(frozen=True)
 class Freeze:
@@ -73,7 +75,7 @@ class Freeze:
       if not any(one.holds(path) for path in paths):
         raise errors.ConfigError(
           f'optim.freeze={self.patterns!r}: {pattern!r} is the path of no '
-          f'parameter; the first names are: {first}'
+          f'parameter; {_known(pattern, paths)}'
         )
     if all(self.holds(path) for path in paths):
       raise errors.ConfigError(
@@ -164,6 +166,24 @@ def _names(path: tuple) -> tuple[str, ...]:
   return tuple(
     jax.tree_util.keystr((key,), simple=True, separator='/') for key in path
   )
+
+
+def _known(pattern: str, paths: Sequence[tuple[str, ...]]) -> str:
+  """The names that paths have where a pattern first fits none of them."""
+  parts = pattern.split('/')
+  for depth in reversed(range(len(parts))):
+    start = Freeze(('/'.join(parts[:depth]),), FOR_EVER)
+    names = {
+      path[depth]
+      for path in paths
+      if len(path) > depth and (not depth or start.holds(path))
+    }
+    if names:
+      where = f'names in {start.patterns[0]!r}' if depth else 'first names'
+      few = sorted(names)[:_SHOWN]
+      rest = f' and {len(names) - _SHOWN} more' if len(names) > _SHOWN else ''
+      return f'the {where} are: {", ".join(few)}{rest}'
+  return 'the network has none'
 
 
 def _mask(tree: Any, holds) -> Any:

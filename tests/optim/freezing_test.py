@@ -202,7 +202,8 @@ def test_patterns_name_paths_from_their_start(pattern, held):
   [
     (('a', 'trunc'), r"'trunc' is the path of no parameter; .* are: a, b1"),
     (('x',), 'of no parameter'),
-    (('a/x/z',), 'of no parameter'),
+    (('a/x/z',), r"the names in 'a' are: x, y$"),
+    (('?/z*',), r"the names in '\?' are: x, y$"),
     (('*',), 'nothing is left to train'),
   ],
 )
