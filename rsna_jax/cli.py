@@ -303,7 +303,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _verb(verbs, name: str, what: str) -> argparse.ArgumentParser:
-  return verbs.add_parser(name, help=what, description=f'{what}.'.capitalize())
+  return verbs.add_parser(
+    name, help=what, description=f'{what[0].upper()}{what[1:]}.'
+  )
 
 
 def _checkpoint_option(verb) -> None:
