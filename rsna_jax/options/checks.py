@@ -6,6 +6,9 @@ from typing import Any
 
 import ml_collections
 
+# More images of a breast than any exam has; empty slots cost as much as images.
+MOST_VIEWS = 64
+
 
 class Checks:
   """The errors of a config, each with the field, its value and the remedy.
@@ -53,6 +56,11 @@ class Checks:
     """The values are 1 or more."""
     for field in fields:
       self.that(field, self.value(field) >= 1, 'at least 1')
+
+  def views(self, field: str) -> None:
+    """The value is a number of images of a breast; each takes memory."""
+    ok = 1 <= self.value(field) <= MOST_VIEWS
+    self.that(field, ok, f'from 1 to {MOST_VIEWS}')
 
   def share(self, *fields: str) -> None:
     """The values are from 0 to 1."""

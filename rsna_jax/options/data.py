@@ -71,7 +71,8 @@ def check(found: checks.Checks) -> None:
   found.one_of('data.target', tuple(schema.TARGETS))
   found.one_of('data.group', GROUPS)
   found.one_of('data.extra_rows', EXTRA_ROWS)
-  found.at_least_one('data.threads', 'data.prefetch', 'data.views')
+  found.at_least_one('data.threads', 'data.prefetch')
+  found.views('data.views')
   size = c.data.size
   found.that(
     'data.size',

@@ -40,6 +40,7 @@ def check(found: checks.Checks) -> None:
   found.one_of('eval.checkpoint', CHECKPOINTS)
   found.one_of('eval.average', AVERAGES)
   found.each_of('eval.tta', VIEWS)
-  found.at_least_one('eval.batch_size', 'eval.views')
+  found.at_least_one('eval.batch_size')
+  found.views('eval.views')
   found.not_negative('eval.bootstrap', 'eval.worst')
   found.rate('eval.reject_below')
