@@ -127,10 +127,13 @@ def begin(
   batch_stats, *statistics = _merge(
     state.batch_stats, given['batch_stats'], widths, same
   )
-  if not loaded:
+  # A bias of the head alone, on a trunk that stays random, is no start.
+  part = 'trunk/' if 'trunk' in state.params else ''
+  if not any(name.startswith(part) for name in loaded):
     raise errors.RunError(
       f'model.init_from={workdir!r}: none of its arrays fits '
-      f'(it is a {other.config.model.name}); choose a run of the same model'
+      f'{"the trunk " if part else ""}(it is a {other.config.model.name} of '
+      f'width {other.config.model.width}); choose a run of the same model'
     )
   name, size = other.config.model.name, tuple(other.config.data.size)
   report = transfer_report.Report(

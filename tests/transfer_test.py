@@ -105,6 +105,14 @@ def test_a_run_of_which_nothing_fits_is_refused(tiny_run, tiny_data):
     transfer.start_from(state, _run(c, tiny_run, tiny_data))
 
 
+def test_a_run_of_another_network_that_gives_its_bias_alone_is_refused(
+  tiny_run, tiny_data
+):
+  c = tiny.make_config(tiny_data, model__name='density_cnn')
+  with pytest.raises(errors.RunError, match='none of its arrays fits the trun'):
+    transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run))
+
+
 def test_a_run_that_has_seen_what_is_held_out_here_is_refused(
   tiny_run, tiny_data
 ):
