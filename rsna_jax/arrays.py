@@ -52,7 +52,10 @@ def read(path: pathlib.Path, like: Any) -> Any:
   )
   with ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as orbax:
     # Shapes first: Orbax would cut or pad an array silently.
-    stored = _shapes(orbax.metadata(path).item_metadata.tree)
+    about = orbax.metadata(path).item_metadata
+    if about is None:
+      raise ValueError(f'{path}: Orbax knows no arrays there')
+    stored = _shapes(about.tree)
     expected = _shapes(template)
     for name in sorted(expected.keys() | stored.keys()):
       if expected.get(name) != stored.get(name):
