@@ -105,6 +105,7 @@ def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
         image,
         meta,
         True,
+        rngs={'dropout': jax.random.key(0)},
         mutable=['batch_stats', 'supervision'],
       )
       # Of global_local, some parts learn from what is sown alone.
@@ -120,8 +121,11 @@ def test_gradients_in_bfloat16_are_finite_float32_and_reach_every_kernel(name):
   for path, leaf in found:
     assert leaf.dtype == jnp.float32, path
     assert np.isfinite(leaf).all(), path
-  # A network in training shows its whole trunk to the loss.
-  assert all(np.any(leaf != 0) for path, leaf in found if leaf.ndim > 1)
+  # A network in training shows its whole trunk to the loss. Attention over one
+  # image has no choice, and its last layer starts at zero.
+  for path, leaf in found:
+    alone = name == 'many_view' and 'attention' in jax.tree_util.keystr(path)
+    assert leaf.ndim < 2 or alone or np.any(leaf != 0), path
 
 
 @pytest.mark.parametrize('name', sorted(models.MODELS))
