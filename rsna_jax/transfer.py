@@ -73,11 +73,6 @@ def inherit(c: ml_collections.ConfigDict, workdir: str | os.PathLike) -> None:
       )
 
 
-def start_from(state: steps.TrainState, run: run_lib.Run) -> steps.TrainState:
-  """`begin`, of which the state alone is wanted."""
-  return begin(state, run)[0]
-
-
 def begin(
   state: steps.TrainState, run: run_lib.Run
 ) -> tuple[steps.TrainState, transfer_report.Report]:

@@ -47,7 +47,7 @@ def test_everything_that_fits_is_loaded_and_the_rest_is_named(
 ):
   c = tiny.make_config(tiny_data)
   state = _state(c, 0)
-  found = transfer.start_from(state, _run(c, tiny_run, tiny_run))
+  found, _ = transfer.begin(state, _run(c, tiny_run, tiny_run))
   out = capsys.readouterr().out
   theirs, _ = evaluate.restore(run.load(tiny_run))
   trunk = jax.tree.leaves(theirs.ema_params['trunk'])
@@ -83,7 +83,7 @@ def test_rows_of_metadata_are_taken_for_the_same_columns_alone(
   c = tiny.make_config(tiny_data, model__metadata=('age', column))
   state = _state(c, there.width)
   one = dataclasses.replace(_run(c, tiny_run, tiny_run), encoder=encoder)
-  found = transfer.start_from(state, one).params
+  found = transfer.begin(state, one)[0].params
   theirs = evaluate.restore(run.load(tiny_run))[0].ema_params
   ours, theirs = (
     x['head']['logits']['cancer']['kernel'] for x in (found, theirs)
@@ -100,9 +100,9 @@ def test_a_run_of_which_nothing_fits_is_refused(tiny_run, tiny_data):
   c = tiny.make_config(tiny_data, model__name='meta')
   state = _state(c, 3)
   with pytest.raises(errors.RunError, match='choose a run of the same model'):
-    transfer.start_from(state, _run(c, tiny_run, tiny_run))
+    transfer.begin(state, _run(c, tiny_run, tiny_run))
   with pytest.raises(errors.RunError, match=r'no config\.json'):
-    transfer.start_from(state, _run(c, tiny_run, tiny_data))
+    transfer.begin(state, _run(c, tiny_run, tiny_data))
 
 
 def test_a_run_of_another_network_that_gives_its_bias_alone_is_refused(
@@ -110,7 +110,7 @@ def test_a_run_of_another_network_that_gives_its_bias_alone_is_refused(
 ):
   c = tiny.make_config(tiny_data, model__name='density_cnn')
   with pytest.raises(errors.RunError, match='none of its arrays fits the trun'):
-    transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run))
+    transfer.begin(_state(c, 0), _run(c, tiny_run, tiny_run))
 
 
 def test_a_run_that_has_seen_what_is_held_out_here_is_refused(
@@ -119,9 +119,9 @@ def test_a_run_that_has_seen_what_is_held_out_here_is_refused(
   c = tiny.make_config(tiny_data, data__fold=1)
   same = run.load(tiny_run).fingerprint
   with pytest.raises(errors.RunError, match=r'data\.fold=0, here 1'):
-    transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
+    transfer.begin(_state(c, 0), _run(c, tiny_run, tiny_run, same))
   c.data.fold = 0
-  transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run, same))
+  transfer.begin(_state(c, 0), _run(c, tiny_run, tiny_run, same))
 
 
 def test_the_table_has_a_row_a_module_and_is_kept_with_the_run(tmp_path):
@@ -154,7 +154,7 @@ def test_the_table_has_a_row_a_module_and_is_kept_with_the_run(tmp_path):
 
 def test_slow_weights_start_where_the_loaded_ones_do(tiny_run, tiny_data):
   c = tiny.make_config(tiny_data, optim__lookahead=2, optim__ema=0.0)
-  found = transfer.start_from(_state(c, 0), _run(c, tiny_run, tiny_run))
+  found, _ = transfer.begin(_state(c, 0), _run(c, tiny_run, tiny_run))
   jax.tree.map(
     np.testing.assert_array_equal,
     optim.slow_weights(found.opt_state),

@@ -294,7 +294,7 @@ def test_every_array_of_a_folder_is_in_the_first_state(tiny_data, tmp_path):
   found = ported(tmp_path, out=folder)
   c = make_config(tiny_data, folder)
   before = first_state(c)
-  state = transfer.start_from(before, fresh_run(c, tmp_path))
+  state, _ = transfer.begin(before, fresh_run(c, tmp_path))
   for room, tree in (
     ('params', state.params),
     ('batch_stats', state.batch_stats),
@@ -324,11 +324,11 @@ def test_weights_of_another_network_or_size_or_fields_are_refused(
   c = make_config(tiny_data, folder)
   c.model.width = 0.02
   with pytest.raises(errors.RunError, match=r'leave model\.width'):
-    transfer.start_from(first_state(c), fresh_run(c, tmp_path))
+    transfer.begin(first_state(c), fresh_run(c, tmp_path))
   c = make_config(tiny_data, folder)
   c.model.depth = 0.3
   with pytest.raises(errors.RunError, match=r'holds none of'):
-    transfer.start_from(first_state(c), fresh_run(c, tmp_path))
+    transfer.begin(first_state(c), fresh_run(c, tmp_path))
 
 
 def test_a_network_without_a_field_refuses_it(tiny_data):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import streams
 import tiny
 
 from rsna_jax import errors
@@ -31,21 +32,7 @@ def rows(data):
 
 @pytest.fixture(params=['numpy', 'tf'])
 def reader(request):
-  if request.param == 'numpy':
-    return stream_np
-  pytest.importorskip('tensorflow')
-  from rsna_jax.data import stream_tf
-
-  return stream_tf
-
-
-def _equal(first, second):
-  assert len(first) == len(second)
-  for a, b in zip(first, second, strict=True):
-    assert set(a) == set(b)
-    for name in a:
-      assert a[name].dtype == b[name].dtype, name
-      np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+  return streams.of(request.param)
 
 
 def test_a_row_is_a_breast_with_its_images(data, rows, reader):
@@ -101,10 +88,12 @@ def test_readers_starts_and_processes_agree(data, rows):
   plan = order.TrainOrder(data.table['cancer'][rows[found.first]], 8, 2, 4)
   args, kwargs = (data, rows, plan, None), {'target': 'cancer', 'groups': found}
   whole = list(stream_np.batches(*args, **kwargs, stop_step=6))
-  _equal(whole, list(stream_tf.batches(*args, **kwargs, stop_step=6)))
+  streams.assert_equal(
+    whole, list(stream_tf.batches(*args, **kwargs, stop_step=6))
+  )
   for reader in (stream_np, stream_tf):
     late = reader.batches(*args, **kwargs, start_step=4, stop_step=6)
-    _equal(whole[4:], list(late))
+    streams.assert_equal(whole[4:], list(late))
     parts = [
       list(
         reader.batches(
@@ -117,7 +106,7 @@ def test_readers_starts_and_processes_agree(data, rows):
       {name: np.concatenate([part[name] for part in step]) for name in step[0]}
       for step in zip(*parts, strict=True)
     ]
-    _equal(whole[:2], together)
+    streams.assert_equal(whole[:2], together)
   for batch in whole:
     assert (batch['label_cancer'] == 1).sum() == 2
   # One of two images is drawn, now this one and now that.

@@ -4,6 +4,7 @@ import threading
 
 import numpy as np
 import pytest
+import streams
 from PIL import Image
 
 from rsna_jax import config, errors, schema
@@ -50,22 +51,7 @@ def data(request, tmp_path_factory):
 
 @pytest.fixture(params=['numpy', 'tf'])
 def reader(request):
-  if request.param == 'numpy':
-    return stream_np
-  pytest.importorskip('tensorflow')
-  from rsna_jax.data import stream_tf
-
-  return stream_tf
-
-
-def assert_equal(first, second):
-  assert len(first) == len(second)
-  for a, b in zip(first, second, strict=True):
-    assert set(a) == set(b)
-    for name in a:
-      assert a[name].dtype == b[name].dtype, name
-      assert isinstance(b[name], np.ndarray)
-      np.testing.assert_array_equal(a[name], b[name], err_msg=name)
+  return streams.of(request.param)
 
 
 def test_batches_hold_what_the_order_says(data, reader):
@@ -162,7 +148,7 @@ def test_both_readers_give_equal_batches(data):
     first = list(stream_np.batches(*args, target='density_cancer', **kwargs))
     second = list(stream_tf.batches(*args, target='density_cancer', **kwargs))
     assert first
-    assert_equal(first, second)
+    streams.assert_equal(first, second)
 
 
 def test_a_late_start_gives_the_same_batches(data, reader):
@@ -171,7 +157,7 @@ def test_a_late_start_gives_the_same_batches(data, reader):
   args = (data, rows, plan, None)
   whole = list(reader.batches(*args, target='cancer', stop_step=9))
   late = list(reader.batches(*args, target='cancer', start_step=6, stop_step=9))
-  assert_equal(whole[6:], late)
+  streams.assert_equal(whole[6:], late)
   assert whole[0]['meta'].shape == (4, 0)
 
 
@@ -192,7 +178,7 @@ def test_processes_share_the_global_batch(data, reader):
     {name: np.concatenate([b[name] for b in step]) for name in step[0]}
     for step in zip(*parts, strict=True)
   ]
-  assert_equal(whole, joined)
+  streams.assert_equal(whole, joined)
   with pytest.raises(errors.ConfigError, match='batch_size=6'):
     next(reader.batches(data, rows, plan, None, process_count=4, **kwargs))
 
@@ -209,7 +195,7 @@ def test_the_number_of_threads_changes_nothing(data, reader):
     for threads, prefetch in ((1, 1), (4, 3), (8, 1))
   )
   for other in others:
-    assert_equal(first, other)
+    streams.assert_equal(first, other)
 
 
 def _damaged(data, bad_row, bad_png):
@@ -274,7 +260,7 @@ def test_a_table_without_images_streams_empty_ones(data, reader):
   full = list(reader.batches(data, *args, target='cancer'))
   for batch in (*found, *full):
     del batch['image']
-  assert_equal(found, full)
+  streams.assert_equal(found, full)
 
 
 def test_both_readers_mix_sets_alike(data):
@@ -296,9 +282,9 @@ def test_both_readers_mix_sets_alike(data):
   kwargs = {'target': 'density_cancer', 'start_step': 3, 'stop_step': 9}
   first = list(stream_np.batches(*args, **kwargs))
   second = list(stream_tf.batches(*args, **kwargs))
-  assert_equal(first, second)
+  streams.assert_equal(first, second)
   whole = list(stream_np.batches(*args, target='density_cancer', stop_step=9))
-  assert_equal(whole[3:], first)
+  streams.assert_equal(whole[3:], first)
   for batch in first:
     assert (batch['id'] >= 1500).sum() == 3
     for name, pixels in zip(batch['id'], batch['image'], strict=True):
