@@ -212,9 +212,9 @@ def test_a_run_that_has_drawn_what_is_held_out_here_cannot_be_started_from(
     fingerprint=dataset.open_dataset(c).fingerprint,
   )
   with pytest.raises(errors.RunError, match=r'data\.fold=0, here 1'):
-    transfer.start_from(_state(c, there), here)
+    transfer.begin(_state(c, there), here)
   c.data.fold = 0
-  transfer.start_from(_state(c, there), here)
+  transfer.begin(_state(c, there), here)
   # All rows were drawn: then no division helps.
   path = mixed_run / 'config.json'
   text = path.read_text()
@@ -223,7 +223,7 @@ def test_a_run_that_has_drawn_what_is_held_out_here_cannot_be_started_from(
   path.write_text(json.dumps(value))
   try:
     with pytest.raises(errors.RunError, match='extra_rows=all'):
-      transfer.start_from(_state(c, there), here)
+      transfer.begin(_state(c, there), here)
   finally:
     path.write_text(text)
 
