@@ -266,8 +266,15 @@ def _parser() -> argparse.ArgumentParser:
   verb.add_argument('--out', required=True, help='folder for the pictures')
   verb.add_argument(
     '--method',
-    choices=('grad-cam', 'hirescam', 'integrated-gradients', 'occlusion'),
-    help='default: hirescam; of the pointing game: all',
+    choices=(
+      'grad-cam',
+      'hirescam',
+      'integrated-gradients',
+      'occlusion',
+      'own-saliency',
+    ),
+    help='default: hirescam; of the pointing game: all; own-saliency: the map '
+    'that global_local makes itself, with the patches that it looks at',
   )
   verb.add_argument('--target', help='a class, as in cancer or density_B')
   verb.add_argument(

@@ -202,7 +202,7 @@ def predict(options) -> int:
 
 
 def explain(options) -> None:
-  from rsna_jax import explain, explain_files, pointing
+  from rsna_jax import explain_files, pointing
 
   if bool(options.inputs) == bool(options.pointing_game):
     raise errors.ConfigError(
@@ -213,7 +213,7 @@ def explain(options) -> None:
       options.workdir,
       options.pointing_game,
       options.out,
-      methods=[options.method] if options.method else explain.METHODS,
+      methods=[options.method] if options.method else None,
       limit=options.limit,
       which=options.checkpoint,
       workers=options.workers,

@@ -4,7 +4,6 @@ The map is of the network in float32, without test-time augmentation; nothing
 outside the breast counts.
 """
 
-import dataclasses
 import logging
 import os
 import weakref
@@ -15,6 +14,7 @@ import numpy as np
 
 from rsna_jax import (
   errors,
+  explanation,
   heat,
   inference,
   results,
@@ -25,100 +25,13 @@ from rsna_jax import (
 from rsna_jax.data import shown
 
 METHODS = saliency.METHODS
-# Integrated gradients are grains, occlusion's squares steps; an eye, and the
-# peak, want what lies behind. Standard deviation as a share of the height.
-_SMOOTHING = {
-  'integrated-gradients': 0.02,
-  'occlusion': saliency.STRIDE / 2,
-}
+OWN = saliency.OWN
+Explanation = explanation.Explanation
+# Whose maps are never below 0.
+UNSIGNED = ('grad-cam', OWN)
 _LOG = logging.getLogger('rsna_jax')
 # Model -> what of it is compiled already.
 _NETWORKS: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Explanation:
-  """A map of what speaks for a class, and its place in the original.
-
-  Attributes:
-    name: the file's name.
-    method: one of `METHODS`.
-    target: the class that is explained, such as 'cancer' or 'density_B'.
-    score: its logit, or for cancer of `density_cancer` its log odds.
-    prediction: what the model says, as `inference.Model.predict` has it.
-    map: (H, W) float32 over the standard image: what speaks for the class, and
-      where negative against it; 0 outside the breast.
-    mask: (H, W) bool, the breast.
-    peak: (x, y) in original pixels where most speaks for the class; None where
-      nothing does.
-    to_original: (2, 3), as in `preprocess.StandardImage`.
-    original_shape: rows and columns.
-    detail: what the method says of itself; of integrated gradients `steps`,
-      `difference` and `error`.
-    pixels: (H, W), the standard image.
-    picture: (h, w) uint8 of the whole original, or None.
-  """
-
-  name: str
-  method: str
-  target: str
-  score: float
-  prediction: inference.Prediction
-  map: np.ndarray
-  mask: np.ndarray
-  peak: tuple[float, float] | None
-  to_original: np.ndarray
-  original_shape: tuple[int, int]
-  detail: Mapping[str, float]
-  pixels: np.ndarray
-  picture: np.ndarray | None = None
-
-  @property
-  def box(self) -> tuple[float, float, float, float]:
-    """Top, left, bottom, right of the breast in original pixels."""
-    return self.prediction.box
-
-  @property
-  def probability(self) -> float:
-    """Of the class that is explained, as the model predicts it."""
-    if self.target == 'cancer':
-      return self.prediction.cancer
-    return self.prediction.probabilities[self.target]
-
-  def smooth(self) -> np.ndarray:
-    """(H, W) float32, the map as it is shown and as its peak is sought."""
-    return heat.smoothed(self.map, self.mask, _sigma(self.method, self.map))
-
-  def on_original(self, shape: tuple[int, int] | None = None) -> np.ndarray:
-    """The shown map over the whole original.
-
-    Args:
-      shape: (h, w) of a smaller copy of the original; None: its own.
-
-    Returns:
-      (h, w) float32; 0 outside the breast.
-    """
-    return heat.map_back(
-      self.smooth(), self.to_original, self.original_shape, shape, self.mask
-    )
-
-  def to_json(self) -> dict[str, Any]:
-    """Plain values of all but the map."""
-    names = ('top', 'left', 'bottom', 'right')
-    peak = self.peak
-    return {
-      'file': self.name,
-      'method': self.method,
-      'target': self.target,
-      'probability': self.probability,
-      'score': self.score,
-      'probabilities': dict(self.prediction.probabilities),
-      'box': dict(zip(names, self.box, strict=True)),
-      'peak': None if peak is None else {'x': peak[0], 'y': peak[1]},
-      'original_shape': list(self.original_shape),
-      'to_original': np.asarray(self.to_original).tolist(),
-      'detail': dict(self.detail),
-    }
 
 
 def explain(
@@ -133,7 +46,9 @@ def explain(
   Args:
     model: what `inference.load_model` returns.
     source: path or bytes of a file (DICOM, PNG, JPEG, PGM).
-    method: grad-cam | hirescam | integrated-gradients | occlusion.
+    method: grad-cam | hirescam | integrated-gradients | occlusion, and of
+      global_local own-saliency: the probabilities of its own map, by which it
+      chooses its patches.
     metadata: columns of `schema.METADATA_COLUMNS`, before what the file says.
     target: name of a class, or 'cancer'; None: cancer, or the most probable
       class of a target that does not speak of cancer.
@@ -158,6 +73,12 @@ def explain(
   return explain_decoded(model, name, found, method, target)
 
 
+def methods(model: inference.Model) -> tuple[str, ...]:
+  """By which a model can be explained."""
+  own = model.config.model.name == 'global_local'
+  return (*METHODS, OWN) if own else METHODS
+
+
 def check(model: inference.Model, method: str, target: str | None) -> None:
   """Checks that a model can be explained so.
 
@@ -165,9 +86,16 @@ def check(model: inference.Model, method: str, target: str | None) -> None:
     errors.InputError: an unknown method or class, or no single network of
       pixels.
   """
-  if method not in METHODS:
-    raise errors.ConfigError(f'method {method!r}: choose {", ".join(METHODS)}')
+  known = (*METHODS, OWN)
+  if method not in known:
+    raise errors.ConfigError(f'method {method!r}: choose {", ".join(known)}')
   model.network()
+  known = methods(model)
+  if method not in known:
+    raise errors.ConfigError(
+      f'method {method!r}: model.name={model.config.model.name} makes no map '
+      f'of its own, as global_local does: choose {", ".join(known)}'
+    )
   classes = _classes(model)
   if target is not None and target not in classes:
     raise errors.ConfigError(
@@ -196,7 +124,16 @@ def explain_decoded(
   image = np.asarray(steps.to_float(found['pixels']))
   meta = model.metadata([prepared])[0]
   mask = heat.breast_mask(image)
-  raw, score, detail = _map(network, image, meta, mask, method)
+  patches = ()
+  if method == OWN:
+    cells, scores, corners, weights = network.own(
+      image[None, ..., None], meta[None]
+    )
+    raw, score = saliency.upsampled(cells, image.shape)[0], float(scores[0])
+    side, detail = model.config.model.patch_size, {}
+    patches = _patches(corners[0], weights[0], side, found['to_original'])
+  else:
+    raw, score, detail = _map(network, image, meta, mask, method)
   raw = np.where(mask, raw, np.float32(0))
   if detail and abs(detail['error']) > saliency.TOLERANCE * max(
     abs(detail['difference']), 1
@@ -217,13 +154,15 @@ def explain_decoded(
     map=raw,
     mask=mask,
     peak=heat.peak(
-      heat.smoothed(raw, mask, _sigma(method, raw)), found['to_original']
+      heat.smoothed(raw, mask, explanation.sigma(method, raw)),
+      found['to_original'],
     ),
     to_original=found['to_original'],
     original_shape=tuple(found['original_shape']),
     detail=detail,
     pixels=found['pixels'],
     picture=found['picture'],
+    patches=patches,
   )
 
 
@@ -257,5 +196,15 @@ def _map(network, image, meta, mask, method):
   return saliency.upsampled(cells, image.shape)[0], float(score[0]), {}
 
 
-def _sigma(method: str, values: np.ndarray) -> float:
-  return _SMOOTHING.get(method, 0.0) * values.shape[0]
+def _patches(
+  corners, weights, side: int, to_original
+) -> tuple[explanation.Patch, ...]:
+  """(N, 2) upper left pixels and (N,) weights as patches of the original."""
+  found = []
+  for (top, left), weight in zip(corners.tolist(), weights, strict=True):
+    ends = [(left, top, 1.0), (left + side, top + side, 1.0)]
+    # A mirrored image has its left and right exchanged.
+    (x0, x1), (y0, y1) = np.sort(np.asarray(to_original) @ np.transpose(ends))
+    box = tuple(map(float, (y0, x0, y1, x1)))
+    found.append(explanation.Patch(box=box, weight=float(weight)))
+  return tuple(found)

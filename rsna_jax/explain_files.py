@@ -103,7 +103,9 @@ def write(folder: pathlib.Path, one: explain.Explanation, *, step: int) -> None:
     f'{one.method}: what speaks for {one.target}, raw probability '
     f'{one.probability:.3f}, step {step}'
   )
-  signed = one.method != 'grad-cam'
+  if one.patches:
+    caption += '; squares: the patches looked at, with their weights'
+  signed = one.method not in explain.UNSIGNED
   overlay = heatmap.overlay(
     one.picture,
     one.on_original(one.picture.shape),
@@ -113,6 +115,10 @@ def write(folder: pathlib.Path, one: explain.Explanation, *, step: int) -> None:
     peak=None
     if one.peak is None
     else (one.peak[0] * scale[1], one.peak[1] * scale[0]),
+    patches=[
+      (np.multiply(patch.box, scale * 2), f'{patch.weight:.2f}')
+      for patch in one.patches
+    ],
   )
   files.write_bytes(folder / 'overlay.png', overlay)
   pixels = np.rint(np.asarray(steps.to_float(one.pixels)) * 255)

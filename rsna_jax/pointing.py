@@ -26,7 +26,7 @@ class Game:
   """How a method points.
 
   Attributes:
-    method: one of `explain.METHODS`.
+    method: one of `explain.METHODS`, or `explain.OWN`.
     tolerance: beside a lesion, as a share of the original's longer side.
     n: images with a lesion.
     hits: of them, those whose peak lies on a lesion or within the tolerance.
@@ -231,7 +231,7 @@ def play(
   phantom_src: str | os.PathLike,
   out: str | os.PathLike,
   *,
-  methods: Sequence[str] = explain.METHODS,
+  methods: Sequence[str] | None = None,
   limit: int | None = None,
   which: str | None = None,
   workers: int = 1,
@@ -242,7 +242,7 @@ def play(
     workdir: as in `pointing_game`.
     phantom_src: likewise.
     out: folder of the file.
-    methods: to play with.
+    methods: to play with; None: all that `explain.methods` has of the run.
     limit: as in `pointing_game`.
     which: likewise.
     workers: likewise.
@@ -252,6 +252,8 @@ def play(
   """
   with files.folder(out) as out:  # refused before any work is done
     games = []
+    if methods is None:
+      methods = explain.methods(inference.load_model(workdir, which=which))
     for method in methods:
       games.append(
         pointing_game(

@@ -1,7 +1,8 @@
 """Where in an image a network's answer comes from: maps, and nothing else.
 
-Every method works on any `models.heads.Classifier` by its `features` and
-`classify`, computes in float32, and leaves files and pictures to `explain`.
+Every method but `OWN` works on any `models.heads.Classifier` by its `features`
+and `classify`. All compute in float32, and leave files and pictures to
+`explain`.
 """
 
 import copy
@@ -19,6 +20,7 @@ Score = Callable[[Mapping[str, jax.Array]], jax.Array]
 
 CAMS = ('grad-cam', 'hirescam')
 METHODS = (*CAMS, 'integrated-gradients', 'occlusion')
+OWN = 'own-saliency'  # of `models.global_local` alone
 # Of the standard image's height: the patch that is covered, and its step.
 PATCH, STRIDE = 1 / 8, 1 / 16
 # Integrated gradients: how far the sum may be off, as a share of the
@@ -60,6 +62,7 @@ class Network:
     self._gradient = _compiled(functools.partial(_gradient, model, score))
     self._cams = _compiled(functools.partial(_cams, model, score))
     self._covered = _compiled(functools.partial(_covered, model, score))
+    self._own = _compiled(functools.partial(_own, model, score))
 
   def with_variables(self, variables: Any) -> 'Network':
     """The same network with other variables, compiled no second time."""
@@ -88,6 +91,26 @@ class Network:
     """
     *maps, scores = self._cams(self._variables, image, meta)
     return np.asarray(maps[CAMS.index(method)]), np.asarray(scores)
+
+  def own(
+    self, image: np.ndarray, meta: np.ndarray
+  ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The map that a `GlobalLocal` itself makes, and the patches it looks at.
+
+    Of several logits the score counts, taken of the map at each place.
+
+    Args:
+      image: (B, H, W, 1) in [0, 1].
+      meta: (B, M).
+
+    Returns:
+      (B, h, w) float32 probabilities; (B,) scores of the whole network; (B, N,
+      2) int32, the upper left pixel of each patch; (B, N) float32, the weights
+      of the patches.
+      Source: Shen et al. 2021, arXiv:2002.07613.
+    """
+    found = self._own(self._variables, image, meta)
+    return tuple(map(np.asarray, found))
 
   def integrated_gradients(
     self, image: np.ndarray, meta: np.ndarray
@@ -247,6 +270,15 @@ def _cams(model, score, variables, image, meta):
     jnp.sum(slopes * maps, axis=-1),
     scores,
   )
+
+
+def _own(model, score, variables, image, meta):
+  seen = model.apply(variables, image, method='look')
+  (name, _), *_ = model.targets  # which alone has maps
+  flat = seen.saliency.reshape(-1, seen.saliency.shape[-1])
+  places = score({name: flat}).reshape(seen.saliency.shape[:3])
+  scores = _call(model, score, variables, image, meta)
+  return nn.sigmoid(places), scores, seen.corners, seen.weights
 
 
 def _covered(model, score, variables, image, meta, mask, fill, places, side):

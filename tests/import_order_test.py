@@ -39,6 +39,7 @@ LAYERS = (
     'predict',
     'explain',
     'explain_files',
+    'explanation',
     'ensemble_file',
     'pointing',
     'transfer',

@@ -19,6 +19,7 @@ _AGAINST = ((0, 114, 178), (86, 180, 233))
 _MOST_COVER = 0.75  # so that the tissue below is still seen
 _PAPER, _INK, _GROUND = (250, 250, 250), (27, 31, 36), 90
 _FRAME, _SHADE = (255, 255, 255), (0, 0, 0)
+_PATCH = (86, 180, 233)  # light blue, which a map that is never below 0 lacks
 _PAIR_HEIGHT = 768
 
 
@@ -68,6 +69,7 @@ def overlay(
   signed: bool,
   box: Sequence[float] | None = None,
   peak: tuple[float, float] | None = None,
+  patches: Sequence[tuple[Sequence[float], str]] = (),
 ) -> bytes:
   """A map on the original, with the breast's box and the map's peak.
 
@@ -78,6 +80,7 @@ def overlay(
     signed: whether the scale shows what speaks against, too.
     box: top, left, bottom, right in pixels of the picture.
     peak: (x, y) in pixels of the picture.
+    patches: boxes as `box`, and what is written at each.
 
   Returns:
     A PNG file.
@@ -91,6 +94,12 @@ def overlay(
     draw.rectangle(corners, outline=_SHADE, width=3 * width)
     inner = [left + width, top + width, right - 1 - width, bottom - 1 - width]
     draw.rectangle(inner, outline=_FRAME, width=width)
+  font = ImageFont.load_default(max(11, max(made.size) // 60))
+  for (top, left, bottom, right), text in patches:
+    corners = [left, top, right - 1, bottom - 1]
+    draw.rectangle(corners, outline=_PATCH, width=2 * width)
+    at = left + 4 * width, top + 2 * width
+    draw.text(at, text, _PATCH, font, stroke_width=width, stroke_fill=_SHADE)
   if peak is not None:
     x, y = peak
     for colour, wide in ((_SHADE, 4 * width), (_FRAME, 2 * width)):
