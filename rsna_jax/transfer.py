@@ -114,6 +114,7 @@ def begin(
     )
   theirs, step = evaluate.restore(other)
   given = jax.device_get(steps.variables(theirs))
+  _fill_local(state.params, given)
   widths = _behind(run, state.params), _behind(other, given['params'])
   same = _meaning(run) == _meaning(other)
   params, loaded, left, unused = _merge(
@@ -124,7 +125,8 @@ def begin(
   )
   # A bias of the head alone, on a trunk that stays random, is no start.
   part = 'trunk/' if 'trunk' in state.params else ''
-  if not any(name.startswith(part) for name in loaded):
+  places = (part, weights_folder.LOCAL + part)
+  if not any(name.startswith(places) for name in loaded):
     raise errors.RunError(
       f'model.init_from={workdir!r}: none of its arrays fits '
       f'{"the trunk " if part else ""}(it is a {other.config.model.name} of '
@@ -141,26 +143,42 @@ def begin(
   return _replaced(state, params, batch_stats, run), report
 
 
+def _fill_local(ours: Any, given: dict) -> None:
+  """Gives a network of one trunk the same as its second one, where we have it.
+
+  A network of two trunks needs both to know what a picture is.
+  """
+  name = weights_folder.LOCAL.rstrip('/')
+  if name in ours and name not in given['params']:
+    for room in given.values():
+      if 'trunk' in room:
+        room[name] = {'trunk': room['trunk']}
+
+
 def _published(state: steps.TrainState, run: run_lib.Run):
   """A first state with all that `rsna-jax weights` wrote."""
   folder = run.config.model.init_from
   found = weights_folder.load(folder)
   variables = {'params': state.params, 'batch_stats': state.batch_stats}
-  merged = weights_folder.merge(variables, found, folder)
-  print(f'starting from {weights_folder.text(found)}')
+  merged, why = weights_folder.merge(variables, found, folder)
   loaded, left = {}, {}
   for path, leaf in jax.tree_util.tree_leaves_with_path(merged):
     room, _, name = _name(path).partition('/')
-    if f'{room}/{name}' in found.arrays:
-      loaded[name] = leaf.size
+    if f'{room}/{name}'.replace(weights_folder.LOCAL, '') not in found.arrays:
+      left[name] = 'the weights have none'
+    elif name in why:
+      left[name] = why[name]
     else:
-      left[name] = 'the weights have none: made for the targets'
+      loaded[name] = leaf.size
+  about = [f'model.{key}={x}' for key, x in found.fields.items()]
+  about.append(f'SHA-256 {found.source["sha256"]}')
   report = transfer_report.Report(
-    source=f'{found.model} from {found.source["name"]}',
+    source=f'{found.model} of {found.source["name"]} ({", ".join(about)})',
     loaded=loaded,
     left=left,
     unused=tuple(found.left),
   )
+  print(report.text())
   return _replaced(state, merged['params'], merged['batch_stats'], run), report
 
 

@@ -23,6 +23,8 @@ from rsna_jax.weight_files import safetensors
 _FIELDS = types.MappingProxyType(
   {'epsilon': float, 'input_scale': float, 'pool_padding': str}
 )
+# Where a network of two trunks has the second one.
+LOCAL = 'local_network/'
 _ARRAYS, _ABOUT = 'weights.safetensors', 'weights.json'
 
 
@@ -110,45 +112,75 @@ def fields(folder: str | os.PathLike, model: str) -> Mapping[str, Any]:
   return found.fields
 
 
-def merge(variables: dict, found: Weights, where: str) -> dict:
+def merge(
+  variables: dict, found: Weights, where: str
+) -> tuple[dict, dict[str, str]]:
   """First variables with the arrays of a folder in their places.
+
+  A network of two trunks (`LOCAL`) takes them in each that they fit, as long as
+  they fit one.
 
   Args:
     variables: {'params', 'batch_stats'} of the whole network.
     found: the weights.
     where: the folder, for messages.
 
+  Returns:
+    The variables; and for paths below 'params' and 'batch_stats' that got
+    nothing, though they are of a trunk, why.
+
   Raises:
     errors.RunError: an array has no place, or another shape.
   """
-  placed = set()
+  ours = {
+    jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape
+    for path, leaf in jax.tree_util.tree_leaves_with_path(variables)
+  }
+  taken, left, wrong = {}, {}, []
+  for place in ('', LOCAL):
+    start = f'{place}trunk/'
+    mine = [x for x in ours if x.partition('/')[2].startswith(start)]
+    if place and not mine:
+      continue
+    given = {
+      name.replace('/trunk/', f'/{start}', 1): x
+      for name, x in found.arrays.items()
+      if not place or '/trunk/' in name
+    }
+    text = _misfit(ours, mine, given, 'local_width' if place else 'width')
+    if text:
+      wrong.append(text)
+      left |= dict.fromkeys((x.partition('/')[2] for x in mine), text)
+    else:
+      taken |= given
+  if not taken:
+    raise errors.RunError(f'model.init_from={where!r}: {wrong[0]}')
 
   def choose(path, leaf):
     name = jax.tree_util.keystr(path, simple=True, separator='/')
-    array = found.arrays.get(name)
-    if array is None:
-      if name.split('/')[1] == 'trunk':
-        raise errors.RunError(
-          f'model.init_from={where!r}: holds none of {name}; leave '
-          'model.depth at 1'
-        )
-      return leaf
-    if array.shape != leaf.shape:
-      raise errors.RunError(
-        f'model.init_from={where!r}: {name} is {array.shape} there, '
-        f'{leaf.shape} here; leave model.width at 1'
-      )
-    placed.add(name)
-    return array
+    return taken.get(name, leaf)
 
-  merged = jax.tree_util.tree_map_with_path(choose, variables)
-  lost = found.arrays.keys() - placed
+  return jax.tree_util.tree_map_with_path(choose, variables), left
+
+
+def _misfit(ours, mine, given, width: str) -> str:
+  """Why not all of `given` and of `mine` find each other; '' if they do."""
+  for name in mine:
+    if name not in given:
+      return f'holds none of {name}; leave model.depth at 1'
+  lost = given.keys() - ours.keys()
   if lost:
-    raise errors.RunError(
-      f'model.init_from={where!r}: {len(lost)} arrays have no place here, as '
-      f'{min(lost)}; leave model.depth at 1'
+    return (
+      f'{len(lost)} arrays have no place here, as {min(lost)}; leave '
+      'model.depth at 1'
     )
-  return merged
+  for name, x in given.items():
+    if x.shape != ours[name]:
+      return (
+        f'{name} is {x.shape} there, {ours[name]} here; leave model.{width} '
+        'at 1'
+      )
+  return ''
 
 
 def text(found: Weights) -> str:

@@ -255,8 +255,8 @@ def test_a_run_starts_from_a_folder_and_keeps_its_fields(
   workdir = tmp_path / 'run'
   train.train_and_evaluate(c, workdir)
   out = capsys.readouterr().out
-  assert f'starting from {found.model} from x.h5' in out
-  assert f'loaded  {len(found.arrays)} arrays' in out
+  assert f'starting from {found.model} of x.h5 (model.epsilon=1e-05' in out
+  assert f': {len(found.arrays)} arrays loaded' in out
   kept = run.load(workdir).config.model
   assert (kept.epsilon, kept.pool_padding) == (1e-5, 'one')
   model = models.create(run.load(workdir).config)
@@ -306,6 +306,83 @@ def test_every_array_of_a_folder_is_in_the_first_state(tiny_data, tmp_path):
   assert jax.tree.all(
     jax.tree.map(np.array_equal, state.params['head'], before.params['head'])
   )
+
+
+def _rows(report):
+  """Module -> arrays that were loaded, of how many, and why not all."""
+  return {
+    row['module']: (row['loaded'], row['arrays'], ' '.join(row['left']))
+    for row in report.rows()
+  }
+
+
+def test_a_network_of_many_views_has_the_folder_in_its_trunk(
+  tiny_data, tmp_path, capsys
+):
+  folder = tmp_path / 'w'
+  found = ported(tmp_path, out=folder)
+  c = make_config(tiny_data, folder, data__group='exam', model__metadata=())
+  c.model.name, c.model.trunk = 'many_view', 'xception'
+  transfer.inherit(c, tmp_path / 'new')
+  assert c.model.epsilon == 1e-3
+  state, report = transfer.begin(first_state(c), fresh_run(c, tmp_path))
+  count = len(found.arrays)
+  none = 'the weights have none'
+  assert _rows(report) == {'trunk': (count, count, ''), 'head': (0, 8, none)}
+  assert report.text() in capsys.readouterr().out
+  for room, tree in (
+    ('params', state.params),
+    ('batch_stats', state.batch_stats),
+  ):
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree['trunk']):
+      name = jax.tree_util.keystr(path, simple=True, separator='/')
+      np.testing.assert_array_equal(leaf, found.arrays[f'{room}/trunk/{name}'])
+
+
+@pytest.mark.parametrize(
+  ('widths', 'fits'),
+  [
+    ((TINY['width'], 0.0), ('trunk', 'local_network')),
+    ((0.02, TINY['width']), ('local_network',)),
+    ((0.02, 0.0), ()),
+  ],
+)
+def test_both_trunks_that_look_twice_take_a_folder_where_it_fits(
+  tiny_data, tmp_path, widths, fits
+):
+  folder = tmp_path / 'w'
+  found = ported(tmp_path, out=folder)
+  c = make_config(tiny_data, folder)
+  c.data.size = (64, 64)
+  c.model.name, c.model.trunk = 'global_local', 'xception'
+  c.model.patches, c.model.patch_size = 2, 48
+  c.model.width, c.model.local_width = widths
+  before = first_state(c)
+  if not fits:
+    with pytest.raises(errors.RunError, match=r'here; leave model\.width at 1'):
+      transfer.begin(before, fresh_run(c, tmp_path))
+    return
+  state, report = transfer.begin(before, fresh_run(c, tmp_path))
+  count, rows = len(found.arrays), _rows(report)
+  for trunk in ('trunk', 'local_network'):
+    inner = [(state.params, before.params, 'params')]
+    inner.append((state.batch_stats, before.batch_stats, 'batch_stats'))
+    for now, then, room in inner:
+      now, then = now[trunk], then[trunk]
+      if trunk == 'local_network':
+        now, then = now['trunk'], then['trunk']
+      for path, leaf in jax.tree_util.tree_leaves_with_path(now):
+        name = jax.tree_util.keystr(path, simple=True, separator='/')
+        given = found.arrays[f'{room}/trunk/{name}']
+        if trunk in fits:
+          np.testing.assert_array_equal(leaf, given)
+      if trunk not in fits:
+        jax.tree.map(np.testing.assert_array_equal, now, then)
+    assert rows[trunk][:2] == (count if trunk in fits else 0, count)
+    field = 'width' if trunk == 'trunk' else 'local_width'
+    assert (f'here; leave model.{field} at 1' in rows[trunk][2]) == (
+      trunk not in fits
+    )
 
 
 def test_weights_of_another_network_or_size_or_fields_are_refused(
