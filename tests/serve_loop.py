@@ -15,7 +15,7 @@ SPEC = preprocess.Spec(size=(64, 32))
 PATIENTS = 24
 # What a few steps can learn from a few dozen pictures.
 OPTIONS = (
-  *('steps=40', 'learning_rate=0.003', 'workers=1', 'bootstrap=300'),
+  *('steps=20', 'learning_rate=0.006', 'workers=1', 'bootstrap=300'),
   *('least_patients=4', 'margin=0.5', 'batch_size=16'),
 )
 

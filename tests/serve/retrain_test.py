@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ import time
 import numpy as np
 import pytest
 import serve_loop
+import serve_store
 import sqlalchemy as sa
 
 from rsna_jax import errors, run
@@ -45,6 +47,23 @@ def loop(base, tmp_path_factory):
   result = retrain.run(store.db, _OPTIONS, 'administrator', said.append)
   yield store, said, result
   store.db.close()
+
+
+@pytest.fixture(scope='module')
+def accepted(base, tmp_path_factory):
+  """The folder of a store with 60 accepted submissions. Not to be changed."""
+  folder = tmp_path_factory.mktemp('accepted') / 'store'
+  serve_loop.make_store(folder, base, 60).db.close()
+  return folder
+
+
+@pytest.fixture
+def store(accepted, tmp_path):
+  """A copy of it for one test."""
+  shutil.copytree(accepted, tmp_path / 'store')
+  made = serve_store.open_there(tmp_path / 'store', None)
+  yield made
+  made.db.close()
 
 
 def test_a_better_model_is_promoted_with_its_scores_and_origin(loop):
@@ -168,7 +187,7 @@ def test_a_model_that_may_be_worse_on_the_original_is_kept_but_does_not_serve(
   store = serve_loop.make_store(
     tmp_path / 'store', base, 60, flip=range(5_000, 5_060)
   )
-  options = retrain_options.parse([*serve_loop.OPTIONS, 'margin=0', 'steps=9'])
+  options = retrain_options.parse([*serve_loop.OPTIONS, 'margin=0'])
   result = retrain.run(store.db, options, say=lambda line: None)
   assert not result.outcome.promote
   models = versions.Models(store.db, store.folder)
@@ -198,9 +217,8 @@ def test_too_little_is_said_before_anything_is_frozen(base, tmp_path):
 
 
 def test_without_the_original_data_it_is_refused_and_said_how_to_name_them(
-  base, tmp_path
+  store, base, tmp_path
 ):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
   path = store.folder / 'models/1/config.json'
   value = json.loads(path.read_text())
   value['data']['dir'] = str(tmp_path / 'gone')
@@ -221,7 +239,6 @@ def test_without_the_original_data_it_is_refused_and_said_how_to_name_them(
     [*serve_loop.OPTIONS, f'data_dir={base.parent / "data"}']
   )
   assert retrain.run(store.db, right, say=lambda line: None).model.number == 2
-  store.db.close()
 
 
 def test_copies_of_frozen_images_never_reach_a_set(base, tmp_path):
@@ -284,10 +301,8 @@ def test_the_index_finds_each_frozen_image_and_no_other(base, tmp_path):
   store.db.close()
 
 
-def test_a_deleted_picture_goes_from_the_frozen_sets(base, tmp_path):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
-  options = retrain_options.parse([*serve_loop.OPTIONS, 'steps=1'])
-  retrain.run(store.db, options, say=lambda line: None)
+def test_a_deleted_picture_goes_from_the_frozen_sets(store):
+  retrain.run(store.db, _OPTIONS, say=lambda line: None)
   folder = store.folder / 'datasets' / '1'
   gone, *others = frozen_files.members(folder)
   submissions.delete(store.db, store.blobs, gone.submission_id, None)
@@ -298,13 +313,11 @@ def test_a_deleted_picture_goes_from_the_frozen_sets(base, tmp_path):
     left = {int(row['image_id']) for row in csv.DictReader(file)}
   assert left == {x.image_id for x in others if x.side == gone.side}
   assert frozen_files.forget_deleted(store.db) == []
-  store.db.close()
 
 
 def test_a_deletion_while_it_is_unfinished_is_kept_from_being_learned(
-  base, tmp_path, monkeypatch
+  store, monkeypatch
 ):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
   with monkeypatch.context() as patch:
     patch.setattr(retrain.finetune, 'fine_tune', _full_disk)
     with pytest.raises(OSError, match='No space'):
@@ -318,7 +331,6 @@ def test_a_deletion_while_it_is_unfinished_is_kept_from_being_learned(
   assert new.extra_fingerprints
   left = frozen_files.members(store.folder / 'datasets' / '1')
   assert gone not in left and len(left) == len(members) - 1
-  store.db.close()
 
 
 def _full_disk(*unused, **also):
@@ -326,9 +338,8 @@ def _full_disk(*unused, **also):
 
 
 def test_a_full_disk_leaves_the_old_model_and_is_finished_later(
-  base, tmp_path, monkeypatch
+  store, monkeypatch
 ):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
   models = versions.Models(store.db, store.folder)
   for where, what in (
     (retrain.frozen_files, 'write'),
@@ -345,7 +356,6 @@ def test_a_full_disk_leaves_the_old_model_and_is_finished_later(
   assert retrain.run(store.db, _OPTIONS).model.dataset_number == 1
   with store.db.reading() as session:
     assert session.scalars(sa.select(tables.Dataset.number)).all() == [1]
-  store.db.close()
 
 
 def test_two_retrainings_of_a_store_do_not_run_at_once(base, tmp_path):
@@ -358,16 +368,14 @@ def test_two_retrainings_of_a_store_do_not_run_at_once(base, tmp_path):
   store.db.close()
 
 
-def test_other_options_train_anew_and_a_decision_stands(
-  base, tmp_path, monkeypatch
-):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
+def test_other_options_train_anew_and_a_decision_stands(store, monkeypatch):
   with monkeypatch.context() as patch:
     patch.setattr(retrain.judging, 'suspicion', _full_disk)
     with pytest.raises(OSError, match='No space'):
       retrain.run(store.db, _OPTIONS, say=lambda line: None)
   said = []
-  other = retrain_options.parse([*serve_loop.OPTIONS, 'steps=3'])
+  # Another training, of the same program, which is compiled already.
+  other = retrain_options.parse([*serve_loop.OPTIONS, 'share=0.25'])
   with monkeypatch.context() as patch:
     patch.setattr(versions.model_files, 'copy_run', _full_disk)
     with pytest.raises(OSError, match='No space'):
@@ -375,13 +383,11 @@ def test_other_options_train_anew_and_a_decision_stands(
   assert 'retraining 1: another training, so it trains anew' in said
   result = retrain.run(store.db, _OPTIONS, say=said.append)
   assert any('is decided already' in line for line in said)
-  assert run.load(result.model.folder).config.train.steps == 3
-  assert result.model.scores['options']['steps'] == 3
-  store.db.close()
+  assert run.load(result.model.folder).config.data.extra_share == 0.25
+  assert result.model.scores['options']['share'] == 0.25
 
 
-def test_an_unfinished_one_can_be_given_up(base, tmp_path, monkeypatch):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
+def test_an_unfinished_one_can_be_given_up(store, monkeypatch):
   models = versions.Models(store.db, store.folder)
   with monkeypatch.context() as patch:
     patch.setattr(versions.Models, 'promote', _full_disk)
@@ -395,16 +401,14 @@ def test_an_unfinished_one_can_be_given_up(base, tmp_path, monkeypatch):
   assert models.get(2).status == 'refused'
   assert (result.model.number, result.model.dataset_number) == (3, 2)
   assert [x.name for x in (store.folder / 'retrain').glob('[0-9]*')] == []
-  store.db.close()
 
 
 @pytest.mark.parametrize('turn', range(int(os.environ.get(_TURNS, '1'))))
 def test_killed_at_each_stage_the_next_one_finishes_and_the_old_one_serves(
-  base, tmp_path, turn
+  store, base, turn
 ):
   """Five kills a turn; the environment may ask for more turns."""
-  folder = tmp_path / 'store'
-  store = serve_loop.make_store(folder, base, 60)
+  folder = store.folder
   models = versions.Models(store.db, folder)
   chance = np.random.default_rng(turn)
   for stage in ('freezing', 'preparing', 'training', 'judging', 'installing'):
@@ -428,7 +432,6 @@ def test_killed_at_each_stage_the_next_one_finishes_and_the_old_one_serves(
     assert session.scalars(sa.select(tables.Dataset.number)).all() == [1]
     assert audit_log.verify(session) == []
   assert models.check() == []
-  store.db.close()
 
 
 def _command(folder, base) -> list[str]:
@@ -453,7 +456,7 @@ def _kill_at(command, stage: str, delay_s: float) -> None:
     process.stdout.close()
 
 
-def test_the_command_answers_bad_options_in_one_line(base, tmp_path):
+def test_the_command_answers_bad_options_in_one_line(store):
   for pair, message in (
     ('epochs=3', 'NAME is one of steps'),
     ('steps=many', 'a value such as 200'),
@@ -465,10 +468,8 @@ def test_the_command_answers_bad_options_in_one_line(base, tmp_path):
     with pytest.raises(errors.ConfigError, match=message):
       retrain_options.parse([pair])
   options = retrain_options.parse(['share=1.5', *serve_loop.OPTIONS])
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
   with pytest.raises(errors.ConfigError, match=r'data\.extra_share=1\.5'):
     retrain.run(store.db, options, say=lambda line: None)
-  store.db.close()
 
 
 def test_an_ensemble_is_not_fine_tuned(base, tmp_path):
@@ -485,10 +486,7 @@ def test_an_ensemble_is_not_fine_tuned(base, tmp_path):
   db.close()
 
 
-def test_pictures_of_sixteen_bits_can_be_learned_from(base, tmp_path):
-  store = serve_loop.make_store(tmp_path / 'store', base, 60)
-  import serve_store
-
+def test_pictures_of_sixteen_bits_can_be_learned_from(store):
   deep = serve_loop.picture(8_001, True).astype(np.uint16) * 257
   kept = serve_store.kept(deep)
   assert preprocess.decode_png(kept.png).dtype == np.uint16
@@ -497,8 +495,6 @@ def test_pictures_of_sixteen_bits_can_be_learned_from(base, tmp_path):
 
   with store.db.session() as session:
     verdicts.accept(session, row['id'], store.reviewer, distinct=True)
-  options = retrain_options.parse([*serve_loop.OPTIONS, 'steps=1'])
-  retrain.run(store.db, options, say=lambda line: None)
+  retrain.run(store.db, _OPTIONS, say=lambda line: None)
   members = frozen_files.members(store.folder / 'datasets' / '1')
   assert row['id'] in {x.submission_id for x in members}
-  store.db.close()
