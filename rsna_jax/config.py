@@ -22,6 +22,7 @@ from rsna_jax.options import (
   model,
   optim,
   train,
+  unused,
 )
 
 
@@ -53,6 +54,8 @@ def validate(c: ml_collections.ConfigDict) -> None:
   found.that('seed', 0 <= c.seed < 2**32, f'from 0 to {2**32 - 1}')
   for group in (train, data, augment, model, loss, optim, evaluation):
     group.check(found)
+  for field, remedy in unused.changed(c, default()).items():
+    found.that(field, False, remedy)
   if found.found:
     raise errors.ConfigError('config: ' + '; '.join(found.found))
 

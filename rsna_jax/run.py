@@ -21,6 +21,7 @@ import ml_collections
 from rsna_jax import checkpoint, errors, files
 from rsna_jax import config as config_lib
 from rsna_jax.data import metadata, preprocess
+from rsna_jax.options import unused
 
 # A restart may change these: they do not change what is computed.
 _FREE = (
@@ -224,6 +225,8 @@ def _differences(old, new) -> list[str]:
   free = set(_FREE)
   if new.optim.schedule in ('constant', 'piecewise'):
     free.add('train.steps')  # else the learning rate depends on it
+  # What did nothing, and does nothing now, may be left out.
+  free |= unused.fields(old).keys() & unused.fields(new).keys()
   for field in sorted(before.keys() | after.keys()):
     if field not in free and before.get(field) != after.get(field):
       found.append(

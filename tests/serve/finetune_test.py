@@ -8,13 +8,18 @@ from rsna_jax import config
 from rsna_jax.serve.learning import finetune, retrain_options
 
 
-def made(tmp_path, *options, **fields):
-  """The config that a parent with these fields is fine-tuned by."""
+def made(tmp_path, *options, older=False, **fields):
+  """The config that a parent with these fields is fine-tuned by.
+
+  Args:
+    older: of a time in which they were not refused.
+  """
   c = config.default()
   for name, value in fields.items():
     group, field = name.split('__')
     c[group][field] = value
-  config.validate(c)
+  if not older:
+    config.validate(c)
   return finetune.make_config(
     types.SimpleNamespace(config=c),
     types.SimpleNamespace(folder=tmp_path / 'parent'),
@@ -41,6 +46,12 @@ def test_what_has_thawed_learns_and_what_is_frozen_for_ever_does_not(
 ):
   c = made(tmp_path, optim__freeze=('trunk',), optim__freeze_steps=steps)
   assert c.optim.freeze == frozen
+
+
+def test_an_older_parent_may_set_what_does_nothing(tmp_path):
+  fields = {'optim__nesterov': True, 'optim__freeze_statistics': False}
+  c = made(tmp_path, older=True, **fields)
+  assert not c.optim.nesterov and c.optim.freeze_statistics
 
 
 def test_a_batch_of_another_size_still_has_equal_parts(tmp_path):

@@ -16,6 +16,7 @@ from rsna_jax import run as run_lib
 from rsna_jax.data import convert, joined
 from rsna_jax.data import dataset as dataset_lib
 from rsna_jax.options import data as data_options
+from rsna_jax.options import unused
 from rsna_jax.serve.learning.retrain_options import Options
 from rsna_jax.serve.store import tables, versions
 
@@ -146,6 +147,8 @@ def make_config(
     c.optim.freeze = ()  # the first phase of the first run is over
   c.optim.warmup_steps = options.steps // _PARTS
   c.optim.ema = max(0.0, min(c.optim.ema, 1 - _EMA_STEPS / options.steps))
+  # An older parent may set what does nothing, or did until here.
+  unused.reset(c, config_lib.default())
   # No checkpoint is chosen on the set that judges it.
   c.eval.checkpoint = 'latest'
   config_lib.validate(c)
