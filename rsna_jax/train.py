@@ -5,8 +5,10 @@ of a step: a checkpoint holds the state alone, and a run that was stopped and
 started again equals one that was not, bit for bit.
 """
 
+import logging
 import os
 import pathlib
+from collections.abc import Collection, Iterator
 
 import jax
 import numpy as np
@@ -40,6 +42,7 @@ from rsna_jax.options import loss as loss_options
 
 DivergedError = divergence.DivergedError
 _TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h
+_LOG = logging.getLogger('rsna_jax')
 
 
 def train_and_evaluate(c, workdir: str | os.PathLike) -> dict:
@@ -132,8 +135,12 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
   state = first_state()
   # Nothing is written before everything that can be refused has been.
   run_lib.start(run)
-  if reports and jax.process_index() == 0:
-    reports[0].write(workdir)
+  if jax.process_index() == 0 and not checkpoint.finished_steps(workdir):
+    if reports:
+      reports[0].write(workdir)
+    loaded = reports[0].loaded if reports else ()
+    for doubt in _doubts(c, state, loaded):
+      _LOG.warning(doubt)
   with (
     checkpoint.Checkpoints(workdir, keep=c.train.keep) as saved,
     writers.Writer(workdir) as writer,
@@ -162,6 +169,37 @@ def _train(c, workdir: pathlib.Path, signals: watch.Signals) -> dict:
   signals.message = 'the training is finished; the same command evaluates it'
   signals.check()
   return _final(run, data)
+
+
+def _doubts(
+  c, state: steps.TrainState, loaded: Collection[str]
+) -> Iterator[str]:
+  """What of a new run its maker may not have meant, a line each.
+
+  Args:
+    c: its config.
+    state: before the first step.
+    loaded: paths of parameters that come from given weights.
+  """
+  if c.optim.warmup_steps > c.train.steps:
+    yield (
+      f'optim.warmup_steps={c.optim.warmup_steps}: more than train.steps='
+      f'{c.train.steps}, so the learning rate ends at '
+      f'{c.train.steps / c.optim.warmup_steps:.2g} of optim.learning_rate'
+    )
+  freeze = optim.freeze_of(c)
+  if freeze is None:
+    return
+  frozen = freeze.names(state.params)
+  made = [name for name in frozen if name not in loaded]
+  if made:
+    while_ = f'for the first {freeze.steps} steps'
+    yield (
+      f'optim.freeze={tuple(c.optim.freeze)!r}: {len(made)} of {len(frozen)} '
+      f'arrays, as {made[0]}, keep the random values that they start with '
+      f'{"for ever" if freeze.steps < 0 else while_}: name weights in '
+      'model.init_from, or leave them out'
+    )
 
 
 def _final(run: run_lib.Run, data) -> dict:

@@ -62,6 +62,11 @@ class Freeze:
     """A tree of bools: True for what is frozen."""
     return _mask(params, self.holds)
 
+  def names(self, params: Any) -> list[str]:
+    """The paths of what is frozen, as in 'trunk/block1_conv1/kernel'."""
+    paths = [_names(p) for p, _ in jax.tree_util.tree_leaves_with_path(params)]
+    return ['/'.join(path) for path in paths if self.holds(path)]
+
   def check(self, params: Any) -> None:
     """Checks the patterns against the paths of a network's parameters.
 
