@@ -13,6 +13,8 @@ import pytest
 import serve_mammograms as mammograms
 import serve_running
 
+from rsna_jax import cli
+
 _PNG = mammograms.picture(mammograms.grey(), 'PNG')
 
 
@@ -45,13 +47,35 @@ def _command(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def _one_line(done: subprocess.CompletedProcess, text: str) -> None:
-  assert done.returncode == 2, done.stderr
-  assert done.stderr.startswith('error: ')
-  assert done.stderr.count('\n') == 1
-  assert text in done.stderr
+  _is_one_line(done.returncode, done.stderr, text)
 
 
-def test_bad_options_are_said_in_one_line(tiny_run, tmp_path, narrow):
+def _is_one_line(code: int, said: str, text: str) -> None:
+  assert code == 2, said
+  assert said.startswith('error: ')
+  assert said.count('\n') == 1
+  assert text in said
+
+
+@pytest.mark.parametrize(
+  ('options', 'text'),
+  [
+    (('--port', '99999'), '--port 99999'),
+    (('--set', 'queue=many'), 'queue=many'),
+    (('--workdir', 'nowhere', '--port', '0'), 'nowhere'),
+  ],
+)
+def test_bad_options_are_said_in_one_line(
+  tiny_run, tmp_path, capsys, monkeypatch, options, text
+):
+  monkeypatch.chdir(tmp_path)
+  run = ('--workdir', str(tiny_run), '--store', str(tmp_path / 'store'))
+  with pytest.raises(SystemExit) as caught:
+    cli.main(['serve', *run, *options])
+  _is_one_line(caught.value.code, capsys.readouterr().err, text)
+
+
+def test_what_is_taken_is_said_in_one_line(tiny_run, tmp_path, narrow):
   store = str(tmp_path / 'store')
   with socket.socket() as taken:
     taken.bind(('127.0.0.1', 0))
@@ -59,11 +83,6 @@ def test_bad_options_are_said_in_one_line(tiny_run, tmp_path, narrow):
     port = str(taken.getsockname()[1])
     run = ('--workdir', str(tiny_run), '--store', store)
     _one_line(_command(*run, '--port', port), 'the port is in use')
-  _one_line(_command(*run, '--port', '99999'), '--port 99999')
-  _one_line(_command(*run, '--set', 'queue=many'), 'queue=many')
-  nowhere = str(tmp_path / 'nowhere')
-  done = _command('--workdir', nowhere, '--store', store, '--port', '0')
-  _one_line(done, nowhere)
   done = _command(
     '--workdir', str(tiny_run), '--store', str(narrow.store), '--port', '0'
   )
