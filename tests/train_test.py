@@ -40,8 +40,8 @@ def _bytes_of_state(workdir) -> list[bytes]:
   return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(state)]
 
 
-def _arguments(tiny_data, workdir, **changes) -> list[str]:
-  c = tiny.make_config(tiny_data, **changes)
+def _arguments(data_dir, workdir, **changes) -> list[str]:
+  c = tiny.make_config(data_dir, **changes)
   values = []
   for group in ('data', 'model', 'train', 'optim', 'eval'):
     for field, value in c[group].items():
@@ -49,7 +49,7 @@ def _arguments(tiny_data, workdir, **changes) -> list[str]:
         values.append(f'--config.{group}.{field}={value}')
   return [
     *(sys.executable, '-m', 'rsna_jax.main'),
-    *('--config', str(_ROOT / 'configs' / 'cnn.py')),
+    *('--config', str(_ROOT / 'configs' / f'{c.model.name}.py')),
     *('--workdir', str(workdir)),
     *values,
   ]
@@ -139,11 +139,16 @@ def test_a_stopped_run_goes_on_and_equals_one_that_was_not_stopped(
 
 
 def test_a_killed_run_goes_on_and_a_terminated_one_says_how(
-  tiny_data, tmp_path
+  tiny_layout, tmp_path
 ):
   workdir = tmp_path / 'run'
   command = _arguments(
-    tiny_data, workdir, train__steps=2_000, train__eval_every=2_000
+    tiny_layout,
+    workdir,
+    train__steps=2_000,
+    train__eval_every=2_000,
+    model__name='meta',  # compiles at once, and is saved like any other
+    model__dropout=0.0,
   )
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   first = subprocess.Popen(command, cwd=_ROOT, env=environment)
@@ -211,7 +216,9 @@ def test_a_refused_run_leaves_nothing_that_stands_in_the_way(
   assert not list((tmp_path / 'run').glob('*.json'))
   # Nor does one that never came to a checkpoint.
   (tmp_path / 'run' / 'config.json').write_text('{}')
-  c = tiny.make_config(tiny_data, train__steps=1)
+  c = tiny.make_config(
+    tiny_data, train__steps=1, model__name='meta', model__dropout=0.0
+  )
   train.train_and_evaluate(c, tmp_path / 'run')
 
 
