@@ -2,13 +2,14 @@ import csv
 import json
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 import sklearn.metrics
 import tiny
 from report_page import Page
 
-from rsna_jax import crossvalidate, errors, inference, predict
+from rsna_jax import crossvalidate, errors, inference, parallel, predict
 
 _CONFIG = pathlib.Path(__file__).parent.parent / 'configs' / 'meta.py'
 
@@ -131,6 +132,66 @@ def test_folds_predict_with_the_decision_of_all_of_them(
   assert submitted == {
     row['prediction_id']: float(row['called']) for row in breasts
   }
+
+
+def test_folds_of_exams_are_judged_by_breasts(tiny_data, tmp_path, monkeypatch):
+  mesh = parallel.make_mesh(jax.devices()[:1])  # compiles faster than for eight
+  for name in ('make_mesh', 'mesh_for_prediction'):
+    monkeypatch.setattr(parallel, name, lambda *args, **kwargs: mesh)
+  fields = [
+    f'--config.data.dir={tiny_data}',
+    '--config.data.size=(64,32)',
+    '--config.data.reader=numpy',
+    '--config.data.folds=2',
+    '--config.data.views=1',
+    '--config.data.positives_per_batch=1',
+    '--config.model.trunk=cnn',
+    '--config.model.width=0.05',
+    '--config.model.metadata=()',
+    '--config.optim.ema=0.0',
+    '--config.optim.warmup_steps=0',
+    '--config.train.steps=2',
+    '--config.train.batch_size=4',
+    '--config.augment.sheet=0',
+    '--config.eval.bootstrap=50',
+    '--config.eval.worst=0',
+    *(
+      f'--config.augment.{name}=0.0'  # compiles for seconds
+      for name in (
+        'flip_vertical',
+        'rotation_deg',
+        'scale',
+        'shift',
+        'brightness',
+        'contrast',
+      )
+    ),
+  ]
+  found = crossvalidate.crossvalidate(
+    _CONFIG.parent / 'exam.py', None, tmp_path / 'w', fields
+  )
+  folder = tmp_path / 'w' / 'eval' / 'out_of_fold'
+  rows = _rows(folder / 'predictions.csv')
+  assert len({row['image_id'] for row in rows}) == len(rows) == 64
+  said, labels, folds = {}, {}, {}
+  for row in rows:
+    said.setdefault(row['prediction_id'], set()).add(float(row['cancer']))
+    labels[row['prediction_id']] = int(row['label_cancer'])
+    folds.setdefault(row['patient_id'], set()).add(row['fold'])
+  # One answer a breast, by the fold that has seen neither breast of the woman.
+  assert len(said) == 32 and all(len(values) == 1 for values in said.values())
+  assert all(len(numbers) == 1 for numbers in folds.values())
+  answers = [next(iter(said[name])) for name in labels]
+  assert found['breast']['roc_auc']['value'] == pytest.approx(
+    sklearn.metrics.roc_auc_score(list(labels.values()), answers), abs=1e-12
+  )
+  assert {
+    row['prediction_id']: float(row['cancer'])
+    for row in _rows(folder / 'breasts.csv')
+  } == pytest.approx(dict(zip(labels, answers, strict=True)), rel=1e-6)
+  # Each fold answers its own patients as its own run does.
+  one = inference.load_model(tmp_path / 'w' / 'fold0')
+  assert one.joins and one.config.data.fold == 0
 
 
 def _rows(path):
