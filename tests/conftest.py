@@ -18,7 +18,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Many tests compile the same program, and so do the commands they start.
 # The process that starts pytest's workers makes the folder, for all of them.
-if 'PYTEST_XDIST_WORKER' not in os.environ:
+# One that the environment names is taken, and serves the next time as well.
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
   _CACHE = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
   os.environ['JAX_COMPILATION_CACHE_DIR'] = _CACHE.name
 os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.0'
