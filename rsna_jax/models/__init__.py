@@ -13,6 +13,7 @@ from rsna_jax.models import (
   convnext,
   density_cnn,
   efficientnetv2,
+  forms,
   global_local,
   heads,
   many_view,
@@ -91,7 +92,7 @@ def create(
     metadata_embedding=config.model.metadata_embedding,
     dtype=jnp.dtype(config.train.dtype),
     axis_name=axis_name,
-    forms=_forms(config),
+    forms=_forms(config, axis_name),
   )
 
 
@@ -117,10 +118,16 @@ def _network(config: ml_collections.ConfigDict) -> type[heads.Classifier]:
   return _MADE_OF.get(config.model.name, lambda x: x)(found)
 
 
-def _forms(config: ml_collections.ConfigDict) -> str:
-  """Plain where devices share images: slices of rows would gather them all."""
-  shared = config.parallel.space > 1 and config.model.forms == 'auto'
-  return 'plain' if shared else config.model.forms
+def _forms(config: ml_collections.ConfigDict, axis_name: str | None) -> str:
+  """Plain where XLA shares out the work: it would gather what kernels read.
+
+  Slices of rows likewise, where devices share images.
+  """
+  if config.model.forms != 'auto':
+    return config.model.forms
+  rows = config.parallel.space > 1
+  alone = axis_name is not None or jax.device_count() == 1
+  return 'plain' if rows or (forms.on_nvidia() and not alone) else 'auto'
 
 
 def _fields(config: ml_collections.ConfigDict) -> dict:
@@ -175,10 +182,12 @@ def init(
     normalisation has empty statistics.
   """
   made = {}
+  # Kernels cannot be traced where constants are computed at once.
+  plain = model.clone(forms='plain')
 
   def trace(image, meta_BxM):
     with jax.ensure_compile_time_eval():
-      made.update(model.init(rng, image, meta_BxM, False))
+      made.update(plain.init(rng, image, meta_BxM, False))
 
   jax.eval_shape(
     trace,

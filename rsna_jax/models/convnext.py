@@ -42,7 +42,7 @@ class Block(nn.Module):
       7, 1, True, self.dtype, self.depthwise, name='depthwise'
     )(x)
     y = layers.LayerNorm(self.epsilon, self.dtype, name='norm')(y)
-    y = nn.gelu(dense(4 * width, 'expand')(y), approximate=False)
+    y = layers.gelu(dense(4 * width, 'expand')(y))
     y = dense(width, 'project')(y)
     scale = self.param('scale', nn.initializers.constant(1e-6), (width,))
     y = layers.times(y, scale)

@@ -32,7 +32,7 @@ class Pool(nn.Module):
     """(B, h, w, C) -> (B, C)."""
     x = features.astype(jnp.float32)
     if self.kind == 'max':
-      return jnp.max(x, axis=(1, 2))
+      return _maximum(x)
     if self.kind == 'gem':
       return self._gem(x)
     if self.kind == 'attention':
@@ -59,6 +59,32 @@ class Pool(nn.Module):
     scores = dense(1, 'score', nn.initializers.zeros)(gated)
     weights = nn.softmax(scores, axis=1)
     return jnp.sum(weights * places, axis=1)
+
+
+@jax.custom_vjp
+def _maximum(x: jax.Array) -> jax.Array:
+  """Over the places; the first of equal ones takes the gradient.
+
+  JAX's own shares the gradient among places by comparing them with the maximum
+  and dividing by their number: where XLA makes the places again with another
+  rounding, none is equal and the gradient is not a number.
+  """
+  return jnp.max(x, axis=(1, 2))
+
+
+def _maximum_forward(x):
+  place = jnp.argmax(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
+  return _maximum(x), (place, x.shape)
+
+
+def _maximum_backward(residuals, g):
+  place, shape = residuals
+  places = jnp.arange(shape[1] * shape[2])[None, :, None]
+  spread = jnp.where(places == place[:, None], g[:, None], 0)
+  return (spread.reshape(shape),)
+
+
+_maximum.defvjp(_maximum_forward, _maximum_backward)
 
 
 class Logits(nn.Module):

@@ -1,6 +1,6 @@
-"""Layers that the networks share, each fast on CPUs or plain, as `forms` says.
+"""Layers that the networks share, each in the form that `forms` says.
 
-Both forms are equal but for rounding. Parameters are float32 whatever the dtype
+All forms are equal but for rounding. Parameters are float32 whatever the dtype
 of the computation.
 """
 
@@ -12,7 +12,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from rsna_jax.models import depthwise, forms, normalise, parts, pooling
+from rsna_jax.models import (
+  depthwise,
+  forms,
+  normalise,
+  parts,
+  pool_pallas,
+  pooling,
+  varying,
+)
 
 # Up to so many input channels, patches times a matrix beat a convolution.
 _PATCH_CHANNELS = 4
@@ -63,7 +71,7 @@ def conv3x3(
 
   Its fast form, of few channels, is one product of patches and a matrix.
   """
-  if x.shape[-1] > _PATCH_CHANNELS or not forms.fast():
+  if x.shape[-1] > _PATCH_CHANNELS or not (forms.fast() or forms.fused()):
     return _convolution(x, kernel, stride, padding)
   pads = lax.padtype_to_pads(x.shape[1:3], (3, 3), (stride, stride), padding)
   x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
@@ -94,7 +102,10 @@ def _convolution(x, kernel, stride: int, padding: str) -> jax.Array:
 
 
 def max_pool(
-  x: jax.Array, size: int, stride: int, padding: Any = 'VALID'
+  x: jax.Array | normalise.Deferred,
+  size: int,
+  stride: int,
+  padding: Any = 'VALID',
 ) -> jax.Array:
   """Maximum over size x size windows.
 
@@ -106,14 +117,24 @@ def max_pool(
     stride: of the window.
     padding: 'SAME', 'VALID', or (before, after) for both axes; with -inf.
   """
+  deferred = isinstance(x, normalise.Deferred)
   if isinstance(padding, str):
     pads = lax.padtype_to_pads(
-      x.shape[1:3], (size, size), (stride, stride), padding
+      (x.x if deferred else x).shape[1:3],
+      (size, size),
+      (stride, stride),
+      padding,
     )
   else:
     pads = [padding] * 2
   pads = tuple(map(tuple, pads))
-  if forms.fast() and size <= pooling.LARGEST:
+  if forms.fused() and pool_pallas.takes(size, stride, pads):
+    x, *affine = x if deferred else (x, None, None)
+    if deferred:
+      affine = [varying.like(x, v) for v in affine]
+    return pool_pallas.max_pool(x, *affine, pads, not forms.on_nvidia())
+  x = normalise.settle(x)
+  if (forms.fast() or forms.fused()) and size <= pooling.LARGEST:
     return pooling.fast(x, size, stride, pads)
   return pooling.plain(x, size, stride, pads)
 
@@ -125,6 +146,35 @@ def plus(x: jax.Array, bias: jax.Array) -> jax.Array:
   where a term is less than a 256th of it.
   """
   return (x.astype(jnp.float32) + bias.astype(jnp.float32)).astype(x.dtype)
+
+
+@jax.custom_vjp
+def gelu(x: jax.Array) -> jax.Array:
+  """x times the normal distribution's P(X < x), as PyTorch has it by erf.
+
+  Only x is kept for the gradient: of the formula itself XLA keeps two more
+  arrays, which cost more to write and read than to make again.
+  """
+  values = x.astype(jnp.float32)
+  return (values * _normal(values)).astype(x.dtype)
+
+
+def _normal(values: jax.Array) -> jax.Array:
+  return 0.5 + 0.5 * lax.erf(values * np.float32(0.5**0.5))
+
+
+def _gelu_forward(x):
+  return gelu(x), x
+
+
+def _gelu_backward(x, g):
+  values = x.astype(jnp.float32)
+  density = np.float32((2 * np.pi) ** -0.5) * jnp.exp(-0.5 * values * values)
+  slope = _normal(values) + values * density
+  return ((g.astype(jnp.float32) * slope).astype(x.dtype),)
+
+
+gelu.defvjp(_gelu_forward, _gelu_backward)
 
 
 def times(x: jax.Array, factor: jax.Array) -> jax.Array:
@@ -224,9 +274,14 @@ class Depthwise3x3(nn.Module):
   form: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    kernel = self.param('kernel', kernel_init, (3, 3, 1, x.shape[-1]))
-    return depthwise.depthwise3x3(x.astype(self.dtype), kernel, form=self.form)
+  def __call__(
+    self, x: jax.Array | normalise.Deferred, relu: bool = False
+  ) -> jax.Array:
+    if not isinstance(x, normalise.Deferred):
+      x = x.astype(self.dtype)
+    channels = jax.tree.leaves(x)[0].shape[-1]
+    kernel = self.param('kernel', kernel_init, (3, 3, 1, channels))
+    return depthwise.depthwise3x3(x, kernel, relu=relu, form=self.form)
 
 
 class Depthwise(nn.Module):
@@ -265,14 +320,14 @@ class LayerNorm(nn.Module):
 
 
 class _FastNorm(nn.Module):
-  """As `nn.BatchNorm`, by `normalise`."""
+  """As `nn.BatchNorm`, by `normalise`; if asked, deferred."""
 
   axis_name: str | None
   momentum: float
   epsilon: float
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(self, x: jax.Array, train: bool, defer: bool):
     shape = (x.shape[-1],)
     mean = self.variable('batch_stats', 'mean', jnp.zeros, shape)
     variance = self.variable('batch_stats', 'var', jnp.ones, shape)
@@ -280,7 +335,7 @@ class _FastNorm(nn.Module):
     bias = self.param('bias', nn.initializers.zeros, shape)
     if not train:
       factor = lax.rsqrt(variance.value + self.epsilon) * scale
-      return normalise.normalise(x, mean.value, factor, bias)
+      return self._applied(x, mean.value, factor, bias, defer)
     found = jnp.stack(normalise.moments(x))
     if self.axis_name is not None and not self.is_initializing():
       found = lax.pmean(found, self.axis_name)
@@ -289,7 +344,12 @@ class _FastNorm(nn.Module):
       for kept, value in zip((mean, variance), now, strict=True):
         kept.value = self.momentum * kept.value + (1 - self.momentum) * value
     factor = lax.rsqrt(now[1] + self.epsilon) * scale
-    return normalise.normalise(x, now[0], factor, bias)
+    return self._applied(x, now[0], factor, bias, defer)
+
+  def _applied(self, x, mean, factor, bias, defer: bool):
+    if defer:
+      return normalise.Deferred(x, factor, bias - mean * factor)
+    return normalise.normalise(x, mean, factor, bias)
 
 
 class BatchNorm(nn.Module):
@@ -310,14 +370,21 @@ class BatchNorm(nn.Module):
   epsilon: float = 1e-3
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool, defer: bool = False
+  ) -> jax.Array | normalise.Deferred:
+    """(..., C); `defer`: for a layer that applies it, where forms are fused."""
+    fused = forms.fused()
     if self.has_variable('batch_stats', self.SHIFT):
       shift = self.get_variable('batch_stats', self.SHIFT)
+      if defer and fused:
+        x = x.astype(self.dtype)
+        return normalise.Deferred(x, jnp.ones_like(shift), shift)
       return (x + shift).astype(self.dtype)
     # named `norm` so that a path ends in .../norm/scale for every network.
-    if forms.fast():
+    if forms.fast() or fused:
       norm = _FastNorm(self.axis_name, self.momentum, self.epsilon, name='norm')
-      return norm(x.astype(self.dtype), train)
+      return norm(x.astype(self.dtype), train, defer and fused)
     return nn.BatchNorm(
       use_running_average=not train,
       axis_name=self.axis_name,

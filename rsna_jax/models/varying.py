@@ -21,3 +21,14 @@ def like(x: jax.Array, value: jax.Array) -> jax.Array:
   """
   missing = axes(x) - axes(value)
   return lax.pcast(value, tuple(missing), to='varying') if missing else value
+
+
+def struct(
+  shape: tuple[int, ...], dtype: jax.typing.DTypeLike, like: jax.Array
+) -> jax.ShapeDtypeStruct:
+  """Of what a kernel makes that varies wherever `like` does."""
+  if hasattr(jax.typeof(like), 'vma'):
+    return jax.ShapeDtypeStruct(shape, dtype, vma=axes(like))
+  return jax.ShapeDtypeStruct(
+    shape, dtype, manual_axis_type=jax.typeof(like).manual_axis_type
+  )

@@ -56,19 +56,19 @@ class Trunk(nn.Module):
     def size(count):
       return heads.channels(count, self.width)
 
-    def norm(x, name):
+    def norm(x, name, defer=False):
       return layers.BatchNorm(
         self.axis_name, self.dtype, self.momentum, self.epsilon, name=name
-      )(x, train)
+      )(x, train, defer)
 
-    def separable(x, count, name):
+    def separable(x, count, name, relu=True, defer=True):
       x = layers.Depthwise3x3(
         self.dtype, self.depthwise, name=f'{name}_depthwise'
-      )(x)
+      )(x, relu)
       x = layers.Pointwise(
         size(count), 1, self.dtype, name=f'{name}_pointwise'
       )(x)
-      return norm(x, f'{name}_bn')
+      return norm(x, f'{name}_bn', defer)
 
     def added(branch, shortcut, block):
       rate = residual.drop_rate(self.drop_path, block - 2, middle + 4)
@@ -80,17 +80,15 @@ class Trunk(nn.Module):
         size(counts[1]), 2, self.dtype, name=f'block{block}_shortcut'
       )(x)
       shortcut = norm(shortcut, f'block{block}_shortcut_bn')
-      if first_relu:
-        x = nn.relu(x)
-      x = separable(x, counts[0], f'block{block}_sepconv1')
-      x = separable(nn.relu(x), counts[1], f'block{block}_sepconv2')
+      x = separable(x, counts[0], f'block{block}_sepconv1', first_relu)
+      x = separable(x, counts[1], f'block{block}_sepconv2')
       x = layers.max_pool(x, 3, 2, self.pool_padding)
       return added(x, shortcut, block)
 
     def plain(x, block):
       shortcut = x
       for i in (1, 2, 3):
-        x = separable(nn.relu(x), 728, f'block{block}_sepconv{i}')
+        x = separable(x, 728, f'block{block}_sepconv{i}', defer=i < 3)
       return added(x, shortcut, block)
 
     def run(block, *args):
@@ -111,9 +109,9 @@ class Trunk(nn.Module):
     for block in range(5, 5 + middle):
       x = run(plain, block)
     x = run(strided, (728, 1024), 5 + middle)
-    for i, count in ((1, 1536), (2, 2048)):
-      x = nn.relu(separable(x, count, f'block{6 + middle}_sepconv{i}'))
-    return x
+    name = f'block{6 + middle}_sepconv'
+    x = separable(x, 1536, f'{name}1', relu=False)
+    return nn.relu(separable(x, 2048, f'{name}2', defer=False))
 
 
 class Xception(heads.Classifier):

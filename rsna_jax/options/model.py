@@ -9,7 +9,7 @@ POOLS = ('mean', 'max', 'gem', 'attention')
 # Networks of single images that many_view and global_local may be made of.
 TRUNKS = ('cnn', 'convnext_small', 'efficientnetv2_s', 'xception')
 POOL_PADDINGS = ('auto', 'same', 'one')
-FORMS = ('auto', 'fast', 'plain')
+FORMS = ('auto', 'fast', 'fused', 'plain')
 REMAT = ('none', 'blocks')
 # The fields of global_local alone.
 GLOBAL_LOCAL = (

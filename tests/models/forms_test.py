@@ -1,12 +1,23 @@
-"""Each layer's fast form against its plain one, in value and in gradient."""
+"""Each layer's forms against the plain one, in value and in gradient."""
 
+import functools
+from typing import Any
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 
 from rsna_jax import config, errors, models
-from rsna_jax.models import forms, layers
+from rsna_jax.models import (
+  depthwise_pallas,
+  forms,
+  layers,
+  pallas_patch,
+  pool_pallas,
+)
 
 SIZES = [(7, 6), (8, 5)]
 LAYERS = {
@@ -29,8 +40,8 @@ def inputs(size, dtype, channels=3):
   return jnp.asarray(chance.normal(size=(2, *size, channels)), dtype)
 
 
-def both(apply, *args):
-  """Values, and gradients for `args`, of the fast and of the plain form."""
+def both(apply, *args, names=('fast', 'plain')):
+  """Values, and gradients for `args`, of two forms."""
 
   def total(*args):
     y = apply(*args)
@@ -38,7 +49,7 @@ def both(apply, *args):
     return jnp.sum(y.astype(jnp.float32) * weights), y
 
   found = []
-  for name in ('fast', 'plain'):
+  for name in names:
     with forms.using(name):
       found.append(
         jax.grad(total, tuple(range(len(args))), has_aux=True)(*args)
@@ -136,14 +147,97 @@ def test_the_forms_of_a_network_are_a_field_of_its_config(name):
   assert (operations('auto') == fast) == (jax.default_backend() == 'cpu')
 
 
+class Chain(nn.Module):
+  """Layers that apply what the normalisation before them deferred."""
+
+  dtype: Any
+
+  @nn.compact
+  def __call__(self, x, train):
+    def norm(x, name):
+      return layers.BatchNorm(dtype=self.dtype, name=name)(x, train, True)
+
+    x = norm(layers.Pointwise(5, 1, self.dtype)(x), 'first')
+    x = norm(layers.Depthwise3x3(self.dtype)(x, True), 'second')
+    return layers.max_pool(x, 3, 2, 'SAME')
+
+
+@pytest.mark.parametrize('dtype', list(TOLERANCE))
+@pytest.mark.parametrize('train', [True, False])
+def test_what_is_deferred_is_applied_once_in_the_fused_form(
+  train, dtype, monkeypatch
+):
+  monkeypatch.setattr(depthwise_pallas, 'FORWARD', pallas_patch.Patch(2, 2, 8))
+  monkeypatch.setattr(depthwise_pallas, 'BACKWARD', pallas_patch.Patch(1, 2, 8))
+  monkeypatch.setattr(pool_pallas, 'FORWARD', pallas_patch.Patch(1, 1, 8))
+  monkeypatch.setattr(pool_pallas, 'BACKWARD', pallas_patch.Patch(2, 2, 8))
+  x, chain = inputs((7, 6), dtype), Chain(jnp.dtype(dtype))
+  chance = np.random.default_rng(1)
+  variables = jax.tree.map(
+    lambda v: jnp.asarray(chance.uniform(0.5, 2, v.shape), v.dtype),
+    chain.init(jax.random.key(0), x, False),
+  )
+
+  def apply(params, x):
+    return chain.apply(
+      {**variables, 'params': params}, x, train, mutable=['batch_stats']
+    )[0]
+
+  args = variables['params'], x
+  (fused, y), (plain, expected) = both(apply, *args, names=('fused', 'plain'))
+  # In bfloat16 the plain form rounds before it looks for the maximum, so that
+  # other pixels win: then only the sums of the gradients are alike.
+  if dtype == 'bfloat16':
+    assert_equal(y, expected, dtype)
+    fused, plain = (
+      np.concatenate(
+        [np.asarray(v, 'float32').ravel() for v in jax.tree.leaves(t)]
+      )
+      for t in (fused, plain)
+    )
+    assert np.corrcoef(fused, plain)[0, 1] > 0.98
+  else:
+    assert_equal((fused, y), (plain, expected), dtype)
+
+
+def test_kernels_are_left_where_xla_shares_out_the_work(monkeypatch):
+  monkeypatch.setattr(forms, 'on_nvidia', lambda: True)
+  c = config.default()
+  c.data.size, c.model.name, c.model.width = (32, 32), 'xception', 0.05
+  assert jax.device_count() > 1
+  assert models.create(c).forms == 'plain'  # plain jit
+  assert models.create(c, axis_name='data').forms == 'auto'
+  monkeypatch.setattr(jax, 'device_count', lambda: 1)
+  model = models.create(c)
+  assert model.forms == 'auto'
+  variables = models.init(model, jax.random.key(0), (32, 32), 0)
+  image, meta = jnp.zeros((1, 32, 32, 1)), jnp.zeros((1, 0))
+  predict = functools.partial(model.apply, train=False)
+  text = str(jax.make_jaxpr(predict)(variables, image, meta))
+  assert 'pallas_call' in text and 'reduce_window' not in text
+  c.parallel.space = 2
+  assert models.create(c, axis_name='data').forms == 'plain'
+
+
+def test_gelu_is_the_one_of_erf():
+  x = np.linspace(-6, 6, 99)
+  y, slope = jax.vmap(jax.value_and_grad(layers.gelu))(jnp.float32(x))
+  normal = 0.5 * (1 + special.erf(x / 2**0.5))
+  density = np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5
+  np.testing.assert_allclose(y, x * normal, atol=1e-6)
+  np.testing.assert_allclose(slope, normal + x * density, atol=1e-6)
+
+
 def test_forms_that_do_not_exist_are_refused_in_one_line():
   c = config.default()
   c.model.forms = 'quick'
-  with pytest.raises(errors.ConfigError, match='choose auto, fast, plain'):
+  with pytest.raises(
+    errors.ConfigError, match='choose auto, fast, fused, plain'
+  ):
     config.validate(c)
   with (
     pytest.raises(
-      errors.ConfigError, match="'quick': choose auto, fast, plain"
+      errors.ConfigError, match="'quick': choose auto, fast, fused, plain"
     ),
     forms.using('quick'),
   ):

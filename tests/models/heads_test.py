@@ -233,3 +233,16 @@ def test_without_metadata_there_is_no_embedding():
   x, meta = normal(3, 6), normal(3, 0)
   variables = module.init(jax.random.key(0), x, meta)
   assert set(variables['params']) == {'cancer', 'density'}
+
+
+def test_the_first_of_equal_maxima_takes_the_gradient():
+  pool = heads.Pool('max')
+  x = jnp.zeros((2, 2, 3, 2)).at[1, 1, 1, 0].set(5.0)
+  y, pull = jax.vjp(lambda x: pool.apply({}, x), x)
+  np.testing.assert_array_equal(y, [[0, 0], [5, 0]])
+  expected = np.zeros(x.shape)
+  expected[:, 0, 0] = [[1, 2], [0, 4]]
+  expected[1, 1, 1, 0] = 3
+  np.testing.assert_array_equal(
+    pull(jnp.array([[1.0, 2.0], [3.0, 4.0]]))[0], expected
+  )
