@@ -54,14 +54,14 @@ def made(name: str, batch: int, forms: str, remat: str = 'none'):
   variables = jax.eval_shape(model.init, jax.random.key(0), image, meta)
   extra = ()
   if each:
-    extra = (False, jax.ShapeDtypeStruct((batch, count, 3), jnp.int32))
+    extra = (jax.ShapeDtypeStruct((batch, count, 3), jnp.int32),)
   return model, variables, (image, meta, *extra)
 
 
 def predict(model):
   # Whether it trains is no input, and has to be known.
   return lambda variables, image, meta, *more: model.apply(
-    variables, image, meta, False, *more[1:]
+    variables, image, meta, False, *more
   )
 
 
