@@ -16,6 +16,12 @@ jax.config.update('jax_num_cpu_devices', 8)
 # test starts would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# Tests compile more than they compute. What LLVM does not optimise is the same
+# program, after all passes of XLA; commands that a test starts do likewise.
+os.environ['XLA_FLAGS'] = ' '.join(
+  [os.environ.get('XLA_FLAGS', ''), '--xla_backend_optimization_level=0']
+).strip()
+
 # Many tests compile the same program, and so do the commands they start.
 # The process that starts pytest's workers makes the folder, for all of them.
 # One that the environment names is taken, and serves the next time as well.

@@ -57,8 +57,8 @@ def default() -> ml_collections.ConfigDict:
   c.epsilon = 0.0  # of normalisation
   c.pool_padding = 'auto'  # of strided pools: auto | same | one
   c.input_scale = 0.0  # the input is the image in [0, 1] times it, less 1
-  # Of its layers, equal but for rounding: fast on CPUs, plain, or auto: fast on
-  # CPUs and plain elsewhere.
+  # Of its layers, equal but for rounding: fast on CPUs, fused on NVIDIA GPUs,
+  # plain, or auto, by the platform.
   c.forms = 'auto'
   return c
 
