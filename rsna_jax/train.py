@@ -182,10 +182,11 @@ def _doubts(
     loaded: paths of parameters that come from given weights.
   """
   if c.optim.warmup_steps > c.train.steps:
+    last = optim.schedule(c)(c.train.steps - 1) / c.optim.learning_rate
     yield (
       f'optim.warmup_steps={c.optim.warmup_steps}: more than train.steps='
-      f'{c.train.steps}, so the learning rate ends at '
-      f'{c.train.steps / c.optim.warmup_steps:.2g} of optim.learning_rate'
+      f'{c.train.steps}, so the learning rate ends at {last:.2g} of '
+      'optim.learning_rate'
     )
   freeze = optim.freeze_of(c)
   if freeze is None:

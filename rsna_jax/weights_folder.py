@@ -127,7 +127,7 @@ def merge(
 
   Returns:
     The variables; and for paths below 'params' and 'batch_stats' that got
-    nothing, though they are of a trunk, why.
+    nothing, though they are of a trunk or the weights have them, why.
 
   Raises:
     errors.RunError: an array has no place, or another shape.
@@ -150,7 +150,8 @@ def merge(
     text = _misfit(ours, mine, given, 'local_width' if place else 'width')
     if text:
       wrong.append(text)
-      left |= dict.fromkeys((x.partition('/')[2] for x in mine), text)
+      lost = {*mine, *(given.keys() & ours.keys())}
+      left |= dict.fromkeys((x.partition('/')[2] for x in lost), text)
     else:
       taken |= given
   if not taken:

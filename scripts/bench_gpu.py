@@ -188,7 +188,10 @@ def main() -> None:
   names = options.models.split(',')
   for name in names:
     difference = check(name)
-    print(f'{name}: differs from timm by {difference:.1e} of the greatest')
+    print(
+      f'{name}: differs from timm by {difference:.1e} of the greatest',
+      flush=True,
+    )
     if not difference < 1e-4:
       raise SystemExit(f'{name}: not the same network; nothing is timed')
   print(

@@ -413,3 +413,31 @@ def test_a_network_without_a_field_refuses_it(tiny_data):
   c.model.pool_padding = 'one'
   with pytest.raises(errors.ConfigError, match='no such field'):
     models.create(c)
+
+
+def test_what_a_trunk_that_does_not_fit_leaves_outside_is_not_loaded():
+  def tree(width):
+    return {'a': {'kernel': np.zeros((width,), np.float32)}}
+
+  variables = {
+    'params': {
+      'head': {'norm': {'scale': np.zeros((3,), np.float32)}},
+      'local_network': {'trunk': tree(3)},
+      'trunk': tree(2),
+    }
+  }
+  found = weights_folder.Weights(
+    model='convnext_small',
+    fields={},
+    arrays={
+      'params/head/norm/scale': np.ones((3,), np.float32),
+      'params/trunk/a/kernel': np.ones((3,), np.float32),
+    },
+    left={},
+    source={},
+  )
+  merged, why = weights_folder.merge(variables, found, 'w')
+  params = merged['params']
+  assert params['local_network']['trunk']['a']['kernel'].all()
+  assert not params['head']['norm']['scale'].any()
+  assert set(why) == {'trunk/a/kernel', 'head/norm/scale'}

@@ -123,6 +123,11 @@ def _forms(config: ml_collections.ConfigDict, axis_name: str | None) -> str:
 
   Slices of rows likewise, where devices share images.
   """
+  if config.model.forms == 'fused' and not forms.on_nvidia():
+    raise errors.ConfigError(
+      'model.forms=fused: needs an NVIDIA GPU, here is '
+      f'{jax.default_backend()}; choose auto'
+    )
   if config.model.forms != 'auto':
     return config.model.forms
   rows = config.parallel.space > 1

@@ -27,7 +27,8 @@ def _before(value, mask, affine, relu: bool):
   if affine is not None:
     value = value * affine[0] + affine[1]
   if relu:
-    value = jnp.maximum(value, 0)
+    # Triton's maximum takes the other operand where one is no number.
+    value = jnp.where(value < 0, 0, value)
   return value if affine is None else jnp.where(mask, value, 0)
 
 

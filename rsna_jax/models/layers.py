@@ -118,9 +118,10 @@ def max_pool(
     padding: 'SAME', 'VALID', or (before, after) for both axes; with -inf.
   """
   deferred = isinstance(x, normalise.Deferred)
+  shape = (x.x if deferred else x).shape
   if isinstance(padding, str):
     pads = lax.padtype_to_pads(
-      (x.x if deferred else x).shape[1:3],
+      shape[1:3],
       (size, size),
       (stride, stride),
       padding,
@@ -128,7 +129,7 @@ def max_pool(
   else:
     pads = [padding] * 2
   pads = tuple(map(tuple, pads))
-  if forms.fused() and pool_pallas.takes(size, stride, pads):
+  if forms.fused() and pool_pallas.takes(shape, size, stride, pads):
     x, *affine = x if deferred else (x, None, None)
     if deferred:
       affine = [varying.like(x, v) for v in affine]

@@ -6,6 +6,7 @@ every pixel looks at the few windows that it lies in.
 """
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -21,10 +22,13 @@ FORWARD = Patch(2, 4, 128)
 BACKWARD = Patch(2, 2, 128)
 
 
-def takes(size: int, stride: int, pads) -> bool:
-  """Whether `max_pool` does this."""
-  return (size, stride) == (SIZE, STRIDE) and all(
-    n in (0, 1) for pad in pads for n in pad
+def takes(shape: tuple[int, ...], size: int, stride: int, pads) -> bool:
+  """Whether `max_pool` does this of (B, H, W, C) values."""
+  return (
+    (size, stride) == (SIZE, STRIDE)
+    and all(n in (0, 1) for pad in pads for n in pad)
+    # Pallas counts bytes, not places, to choose 64-bit offsets.
+    and shape[0] * math.prod(_out_shape(shape[1:], pads)) < 2**31
   )
 
 
@@ -65,8 +69,10 @@ def _pool_kernel(*refs, shape, pads, patch, affine):
       place = jnp.zeros(best.shape, jnp.int32)
       for number in range(1, SIZE**2):
         value = seen[i * STRIDE + number // SIZE, j * STRIDE + number % SIZE]
-        place = jnp.where(value > best, number, place)
-        best = jnp.maximum(best, value)
+        # Triton's maximum would leave out what is no number.
+        larger = (value > best) | (value != value)
+        place = jnp.where(larger, number, place)
+        best = jnp.where(larger, value, best)
       windows.store(y_ref, i, j, best)
       windows.store(place_ref, i, j, place)
 

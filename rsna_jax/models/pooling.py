@@ -1,4 +1,4 @@
-"""Maximum pooling in a form that is fast on CPUs.
+"""Maximum pooling in a form that is fast on CPUs and on GPUs.
 
 The place of each maximum is kept as a byte. The gradient then is read by every
 pixel from the few windows that it lies in: no scatter, and no comparison of all

@@ -32,7 +32,9 @@ def fixed(holds: Callable[[Sequence[str]], bool] | None) -> Iterator[None]:
       and context.method_name == '__call__'
       and holds((*module.path, _NAME))
     ):
-      return call(args[0] if args else kwargs['x'], False)
+      # By position or by name; train is the one that is changed.
+      given = dict(zip(('x', 'train', 'defer'), args, strict=False)) | kwargs
+      return call(**given | {'train': False})
     return call(*args, **kwargs)
 
   with nn.intercept_methods(intercept):

@@ -90,6 +90,6 @@ def check(found: checks.Checks) -> None:
   )
   found.that(
     'parallel.space',
-    space <= 1 or c.model.forms != 'fast',
-    'model.forms=fast cuts images into slices: choose plain or auto',
+    space <= 1 or c.model.forms in ('auto', 'plain'),
+    f'model.forms={c.model.forms} needs whole images: choose plain or auto',
   )

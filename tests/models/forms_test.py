@@ -17,6 +17,7 @@ from rsna_jax.models import (
   layers,
   pallas_patch,
   pool_pallas,
+  statistics,
 )
 
 SIZES = [(7, 6), (8, 5)]
@@ -185,19 +186,23 @@ def test_what_is_deferred_is_applied_once_in_the_fused_form(
 
   args = variables['params'], x
   (fused, y), (plain, expected) = both(apply, *args, names=('fused', 'plain'))
+  assert_equal(y, expected, dtype)
   # In bfloat16 the plain form rounds before it looks for the maximum, so that
-  # other pixels win: then only the sums of the gradients are alike.
-  if dtype == 'bfloat16':
-    assert_equal(y, expected, dtype)
-    fused, plain = (
-      np.concatenate(
-        [np.asarray(v, 'float32').ravel() for v in jax.tree.leaves(t)]
-      )
-      for t in (fused, plain)
+  # some other pixels win.
+  share = {'float32': 1e-5, 'bfloat16': 0.2}[dtype]
+  for a, b in zip(jax.tree.leaves(fused), jax.tree.leaves(plain), strict=True):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    assert np.linalg.norm(a - b) <= share * np.linalg.norm(b)
+
+
+def test_normalisation_that_is_held_is_deferred_as_well():
+  x, chain = inputs((7, 6), 'float32'), Chain(jnp.float32)
+  variables = chain.init(jax.random.key(0), x, False)
+  with forms.using('fused'), statistics.fixed(lambda path: True):
+    traced = str(
+      jax.make_jaxpr(functools.partial(chain.apply, train=True))(variables, x)
     )
-    assert np.corrcoef(fused, plain)[0, 1] > 0.98
-  else:
-    assert_equal((fused, y), (plain, expected), dtype)
+  assert 'reduce_window' not in traced and traced.count('pallas_call') >= 2
 
 
 def test_kernels_are_left_where_xla_shares_out_the_work(monkeypatch):
@@ -226,6 +231,13 @@ def test_gelu_is_the_one_of_erf():
   density = np.exp(-(x**2) / 2) / (2 * np.pi) ** 0.5
   np.testing.assert_allclose(y, x * normal, atol=1e-6)
   np.testing.assert_allclose(slope, normal + x * density, atol=1e-6)
+
+
+def test_kernels_are_refused_where_no_gpu_is():
+  c = config.default()
+  c.model.name, c.model.forms = 'xception', 'fused'
+  with pytest.raises(errors.ConfigError, match=r'NVIDIA GPU.*auto'):
+    models.create(c)
 
 
 def test_forms_that_do_not_exist_are_refused_in_one_line():

@@ -72,7 +72,25 @@ def test_it_hides_no_nan():
   assert jnp.isnan(found).sum() == 2  # of row 2, that two windows have
 
 
+def test_it_and_its_gradient_are_lowered_for_gpus_and_hide_no_nan_there():
+  shapes = (
+    jax.ShapeDtypeStruct((2, 37, 37, 128), jnp.bfloat16),
+    *[jax.ShapeDtypeStruct((128,), jnp.float32)] * 2,
+  )
+  pool = functools.partial(
+    results, lambda *args: pool_pallas.max_pool(*args, PADS[0])
+  )
+  text = (
+    jax.jit(pool).trace(*shapes).lower(lowering_platforms=('cuda',)).as_text()
+  )
+  assert '_pool_kernel' in text and '_gradients_kernel' in text
+  assert 'maxnum' not in text
+
+
 def test_it_takes_what_it_has_kernels_for():
-  assert pool_pallas.takes(3, 2, PADS[0])
-  assert not pool_pallas.takes(2, 1, PADS[0])
-  assert not pool_pallas.takes(3, 2, ((2, 2), (0, 0)))
+  shape = (2, 147, 147, 128)
+  assert pool_pallas.takes(shape, 3, 2, PADS[0])
+  assert not pool_pallas.takes(shape, 2, 1, PADS[0])
+  assert not pool_pallas.takes(shape, 3, 2, ((2, 2), (0, 0)))
+  # Offsets in an array of bytes would not fit 32 bits.
+  assert not pool_pallas.takes((4096, *shape[1:]), 3, 2, PADS[0])
