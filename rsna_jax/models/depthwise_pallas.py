@@ -41,10 +41,7 @@ def _taps(vectors, ref) -> list[list[jax.Array]]:
 
 def _convolve_kernel(*refs, shape, patch, relu, affine):
   x_ref, kernel_ref, *vector_refs, y_ref = refs
-  blocks, program = patch.blocks(shape), pl.program_id(0)
-  channels = program % blocks[2] * patch.channels + jnp.arange(patch.channels)
-  row = program // (blocks[2] * blocks[1]) * patch.rows
-  column = program // blocks[2] % blocks[1] * patch.columns
+  row, column, channels = patch.position(shape)
   vectors = pallas_patch.Vectors(shape[2], channels)
   affine = [vectors.load(ref) for ref in vector_refs] if affine else None
   taps = _taps(vectors, kernel_ref)
@@ -90,10 +87,7 @@ def _gradients_kernel(*refs, shape, patch, relu, affine):
   another has to have arrived.
   """
   x_ref, g_ref, kernel_ref, *vector_refs, out_ref, sums_ref = refs
-  channel_blocks, program = patch.blocks(shape)[2], pl.program_id(0)
-  channels = program % channel_blocks * patch.channels
-  channels = channels + jnp.arange(patch.channels)
-  column_block = program // channel_blocks
+  _, column, channels = patch.position(shape)
   vectors = pallas_patch.Vectors(shape[2], channels)
   affine = [vectors.load(ref) for ref in vector_refs] if affine else None
   taps = _taps(vectors, kernel_ref)
@@ -101,9 +95,7 @@ def _gradients_kernel(*refs, shape, patch, relu, affine):
   near = range(-1, patch.columns + 1)
 
   def place_of(row):
-    return pallas_patch.Place(
-      shape, row, column_block * patch.columns, channels
-    )
+    return pallas_patch.Place(shape, row, column, channels)
 
   def read_g(place, row):
     return tuple(place.load(g_ref, row, j) for j in near)
@@ -156,7 +148,7 @@ def _gradients_kernel(*refs, shape, patch, relu, affine):
     ),
   )
   for number, value in enumerate(sums):
-    vectors.store(sums_ref, column_block * many + number, value)
+    vectors.store(sums_ref, column // patch.columns * many + number, value)
 
 
 def _gradients(x, g, kernel, factor, offset, relu, interpret):

@@ -34,6 +34,16 @@ class Patch(NamedTuple):
     """Patches along each axis of an (H, W, C) image."""
     return tuple(pl.cdiv(n, size) for n, size in zip(shape, self, strict=False))
 
+  def position(self, shape: Sequence[int]) -> tuple[int, int, jax.Array]:
+    """(first row, first column, channels) of the program that is running."""
+    _, columns, channels = self.blocks(shape)
+    program = pl.program_id(0)
+    return (
+      program // (channels * columns) * self.rows,
+      program // channels % columns * self.columns,
+      program % channels * self.channels + jnp.arange(self.channels),
+    )
+
 
 class Place:
   """Pixels of an (H, W, C) image around a program's patch.

@@ -11,7 +11,6 @@ import math
 import jax
 import jax.numpy as jnp
 from jax import lax
-from jax.experimental import pallas as pl
 
 from rsna_jax.models import pallas_patch
 from rsna_jax.models.pallas_patch import Patch
@@ -40,13 +39,15 @@ def _out_shape(shape, pads):
   return height, width, shape[2]
 
 
+def _padded(shape, pads):
+  """Pixels from the first window's first on."""
+  return shape[0] + pads[0][0], shape[1] + pads[1][0], shape[2]
+
+
 def _pool_kernel(*refs, shape, pads, patch, affine):
   x_ref, *vector_refs, y_ref, place_ref = refs
   out_shape = _out_shape(shape, pads)
-  blocks, program = patch.blocks(out_shape), pl.program_id(0)
-  channels = program % blocks[2] * patch.channels + jnp.arange(patch.channels)
-  row = program // (blocks[2] * blocks[1]) * patch.rows
-  column = program // blocks[2] % blocks[1] * patch.columns
+  row, column, channels = patch.position(out_shape)
   vectors = pallas_patch.Vectors(shape[2], channels)
   affine = [vectors.load(ref) for ref in vector_refs] if affine else None
   pixels = pallas_patch.Place(
@@ -110,13 +111,8 @@ def _gradients_kernel(*refs, shape, pads, patch, affine):
   else:
     g_ref, place_ref, to_x_ref = refs
   out_shape = _out_shape(shape, pads)
-  columns = pl.cdiv(shape[1] + pads[1][0], patch.columns)
-  channel_blocks = pl.cdiv(shape[2], patch.channels)
-  program = pl.program_id(0)
-  channels = program % channel_blocks * patch.channels
-  channels = channels + jnp.arange(patch.channels)
-  column_block = program // channel_blocks % columns
-  column = column_block * patch.columns
+  padded = _padded(shape, pads)
+  first_row, column, channels = patch.position(padded)
   vectors = pallas_patch.Vectors(shape[2], channels)
   factor = vectors.load(factor_ref) if affine else None
 
@@ -151,20 +147,19 @@ def _gradients_kernel(*refs, shape, pads, patch, affine):
     return by_x, by_one
 
   nothing = jnp.zeros((patch.channels,), jnp.float32)
-  count = pl.cdiv(shape[0] + pads[0][0], patch.rows)
   if not affine:
-    rows(program // (channel_blocks * columns), (nothing, nothing))
+    rows(first_row // patch.rows, (nothing, nothing))
     return
-  sums = lax.fori_loop(0, count, rows, (nothing, nothing))
+  # Of an affine one a program has all rows, so that its sums are few.
+  sums = lax.fori_loop(0, patch.blocks(padded)[0], rows, (nothing, nothing))
   for number, value in enumerate(sums):
-    vectors.store(sums_ref, column_block * 2 + number, value)
+    vectors.store(sums_ref, column // patch.columns * 2 + number, value)
 
 
 def _gradients(x, place, g, factor, pads, interpret):
   """The gradient of x, and (2, C) sums of it times x, and of it."""
   shape, patch, affine = x.shape[1:], BACKWARD, factor is not None
-  rows = pl.cdiv(shape[0] + pads[0][0], patch.rows)
-  columns = pl.cdiv(shape[1] + pads[1][0], patch.columns)
+  rows, columns, channels = patch.blocks(_padded(shape, pads))
   found = pallas_patch.call(
     functools.partial(
       _gradients_kernel, shape=shape, pads=pads, patch=patch, affine=affine
@@ -175,7 +170,7 @@ def _gradients(x, place, g, factor, pads, interpret):
       (shape, x.dtype),
       *([((columns, 2, shape[2]), jnp.float32)] if affine else []),
     ],
-    (1 if affine else rows) * columns * pl.cdiv(shape[2], patch.channels),
+    (1 if affine else rows) * columns * channels,
     patch,
     interpret,
   )
